@@ -1,0 +1,51 @@
+# Roundhouse's commands. `make demo` and `make test` need nothing before them.
+
+PYTHON_IN := .venv/bin/python
+# Test processes; 0 runs them in one (make test WORKERS=0 TESTS="tests/core -x").
+WORKERS ?= 2
+TESTS ?=
+
+.PHONY: help setup dev demo test check demo-smoke format lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+
+setup: .venv/.setup  ## make .venv with the product in it
+
+.venv/.setup: scripts/setup.sh pyproject.toml requirements/run.txt requirements/build.txt
+	@scripts/setup.sh run
+	@touch $@
+
+dev: .venv/.dev
+
+.venv/.dev: scripts/setup.sh pyproject.toml requirements/dev.txt requirements/build.txt
+	@scripts/setup.sh dev
+	@touch $@ .venv/.setup
+
+demo: setup  ## two chat models and an embedding model behind one endpoint, on 127.0.0.1:8002
+	@$(PYTHON_IN) -m roundhouse demo $(DEMO_ARGS)
+
+test: dev  ## the test suite
+	$(PYTHON_IN) -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(TESTS)
+
+check: dev  ## lint, formatting, types, import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+demo-smoke: setup  ## start the demo, ask each of its models once, end it
+	$(PYTHON_IN) tests/demo/smoke.py
+
+format: dev  ## format, and fix what can be fixed
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+lock:  ## pin newest versions again in requirements/ (needs uv)
+	$(LOCK) --upgrade requirements/build.in -o requirements/build.txt
+	$(LOCK) --upgrade pyproject.toml -o requirements/run.txt
+	$(LOCK) --upgrade pyproject.toml --extra demo --group dev -c requirements/run.txt -o requirements/dev.txt
+
+clean:  ## remove .venv and caches; the demo's downloads stay in ~/.cache/roundhouse
+	rm -rf .venv build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

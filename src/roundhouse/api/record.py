@@ -1,0 +1,31 @@
+"""What one request was and how it went, for whoever keeps books: metrics, history, log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roundhouse.dialects.meter import Meter
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled while the request lives; times are seconds, `at` since the epoch. `status` 499: the client left."""
+
+    id: str
+    at: float
+    path: str
+    arrived: float
+    key: str = ""
+    asked: str = ""
+    model: str = ""
+    served_by: str = ""
+    task: bool = False
+    stream: bool = False
+    status: int = 0
+    queue_s: float = 0.0
+    load_s: float = 0.0
+    total_s: float = 0.0
+    error: str = ""
+    meter: Meter | None = field(default=None, repr=False)

@@ -1,0 +1,170 @@
+"""The books: what requests, loads and exits leave behind in metrics, history, log and event feed.
+
+Called from the hot path, so nothing here waits: the store writes in its own thread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from roundhouse.core.model import (
+    BecameReady,
+    Exited,
+    Grant,
+    Measured,
+    Progressed,
+    Refuse,
+    Start,
+    Started,
+    Stop,
+    Surveyed,
+)
+from roundhouse.observe.store import Load, Measurement, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from roundhouse.api.record import Record
+    from roundhouse.core.model import Action, Event, Fleet
+    from roundhouse.observe.bus import Bus
+    from roundhouse.observe.metrics import Metrics
+    from roundhouse.observe.store import Store
+
+
+class Books:
+    """Keeps them. `engines` is the engine's name by model."""
+
+    def __init__(
+        self,
+        store: Store,
+        metrics: Metrics,
+        bus: Bus,
+        log: FilteringBoundLogger,
+        engines: Mapping[str, str | None],
+        fleet: Fleet,
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._bus = bus
+        self._log = log
+        self._engines = engines
+        self._fleet = fleet
+
+    def request(self, record: Record) -> None:
+        """A request has ended."""
+        meter = record.meter
+        usage = (meter.usage if meter is not None else None) or {}
+        prompt, answer = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        ttft = meter.ttft if meter is not None else None
+        model = record.served_by or record.model
+        if model:
+            self._metrics.request_done(
+                model=model,
+                engine=self._engines.get(model) or "",
+                key_class="key" if record.key else "anonymous",
+                status=record.status,
+                queue_s=record.queue_s,
+                load_s=record.load_s,
+                ttft_s=ttft,
+                prompt_tokens=prompt,
+                completion_tokens=answer,
+                total_s=record.total_s,
+            )
+            past = Request(
+                id=record.id,
+                at=record.at,
+                model=model,
+                key=record.key,
+                task="task" if record.task else "",
+                status=record.status,
+                queue_s=record.queue_s,
+                load_s=record.load_s,
+                ttft_s=ttft,
+                total_s=record.total_s,
+                prompt_tokens=prompt,
+                completion_tokens=answer,
+                error=record.error[:500],
+            )
+            self._store.record_request(past)
+        if record.status >= 500 or record.error:
+            self._log.warning(
+                "request failed", request=record.id, model=record.asked, status=record.status, error=record.error[:500]
+            )
+        else:
+            self._log.debug(
+                "request",
+                request=record.id,
+                model=model,
+                status=record.status,
+                total_s=round(record.total_s, 3),
+                tokens=answer,
+            )
+
+    def loaded(self, model: str, settings: str, seconds: float) -> None:
+        """A load ended well."""
+        self._store.record_load(Load(model, settings, time.time() - seconds, seconds, ok=True))
+        self._metrics.load_done(model=model, engine=self._engines.get(model) or "", seconds=seconds, ok=True)
+        self._log.info("model ready", model=model, seconds=round(seconds, 2))
+
+    def failed(self, model: str, settings: str, seconds: float, reason: str) -> None:
+        """A load failed."""
+        self._store.record_load(Load(model, settings, time.time() - seconds, seconds, ok=False, reason=reason))
+        self._metrics.load_done(model=model, engine=self._engines.get(model) or "", seconds=seconds, ok=False)
+        self._log.error("model failed to load", model=model, seconds=round(seconds, 2), reason=reason)
+
+    def exited(self, model: str, reason: str, *, expected: bool) -> None:
+        """An engine that was ready is no more."""
+        self._metrics.engine_exited(model=model, expected=expected)
+        if not expected:
+            self._log.error("engine ended by itself", model=model, reason=reason)
+
+    def saw(self, event: Event, actions: list[Action], _now: float) -> None:
+        """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""
+        for action in actions:
+            if isinstance(action, Start):
+                self._log.info("loading model", model=action.model, instance=action.instance)
+                self._bus.publish("loading", {"model": action.model})
+            elif isinstance(action, Stop):
+                self._log.info("unloading model", model=action.model, instance=action.instance, why=action.reason)
+                self._bus.publish("unloading", {"model": action.model, "why": action.reason})
+                if action.reason.startswith("room for"):
+                    self._metrics.switched()
+                    self._metrics.evicted(model=action.model, reason="room")
+            elif isinstance(action, Refuse):
+                self._bus.publish("refused", {"model": action.ticket.model, "error": action.error.message})
+            elif isinstance(action, Grant):
+                pass
+        self._publish(event)
+
+    def _publish(self, event: Event) -> None:
+        if isinstance(event, (Started, Progressed, BecameReady)):
+            model = self._fleet.instances.get(event.instance)
+            if model is None:
+                return
+            kind = {Started: "started", Progressed: "progress", BecameReady: "ready"}[type(event)]
+            data: dict[str, object] = {"model": model}
+            if isinstance(event, Progressed):
+                data |= {"fraction": event.progress.fraction, "stage": event.progress.stage}
+            elif isinstance(event, BecameReady):
+                data |= {"slots": event.slots, "seconds": round(event.seconds, 3)}
+            self._bus.publish(kind, data)
+        elif isinstance(event, Exited):
+            self._bus.publish(
+                "exited", {"instance": event.instance, "reason": event.reason, "expected": event.expected}
+            )
+        elif isinstance(event, Surveyed):
+            self._bus.publish("devices", {d.id: {"total": d.total, "foreign": d.foreign} for d in event.devices})
+
+    def measured(self, event: Event, _actions: list[Action], _now: float) -> None:
+        """What engines really occupy is remembered for later estimates (spec D1)."""
+        if not isinstance(event, Measured):
+            return
+        model = self._fleet.instances.get(event.instance)
+        if model is None:
+            return
+        settings = self._fleet.models[model].spec.settings
+        for device, size in event.claim.items():
+            self._store.record_measurement(Measurement(model, settings, device, size, "peak", time.time()))

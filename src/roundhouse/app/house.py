@@ -1,0 +1,301 @@
+"""The running program: everything made from one configuration, alive between `__aenter__` and `__aexit__`.
+
+In: history read, engines of an earlier run adopted. Out: engines stopped or left, as configured. What the admin API may
+ask (`api.admin.House`) is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+import roundhouse
+from roundhouse.api import state
+from roundhouse.api.admin import make_admin
+from roundhouse.api.auth import Caller, Keys
+from roundhouse.api.gateway import Gateway
+from roundhouse.api.guard import Guard
+from roundhouse.api.routes import Router
+from roundhouse.app import specs
+from roundhouse.app.adoption import adopt
+from roundhouse.app.books import Books
+from roundhouse.app.sockets import split
+from roundhouse.core.catalog import Catalog
+from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Phase, Want
+from roundhouse.errors import LoadFailed, RouterError, UnknownModel, Unsupported
+from roundhouse.launchers.attached import AttachedLauncher
+from roundhouse.launchers.process import ProcessLauncher, default_runtime_dir
+from roundhouse.observe import log as logging
+from roundhouse.observe.bus import Bus
+from roundhouse.observe.metrics import Metrics, Snapshot
+from roundhouse.observe.store import Store
+from roundhouse.runtime import binaries, devices
+from roundhouse.runtime.effects import Effects
+from roundhouse.runtime.lock import install_id, state_lock
+from roundhouse.runtime.supervisor import Supervisor
+from roundhouse.runtime.survey import Survey
+from roundhouse.runtime.tasks import Tasks
+from roundhouse.runtime.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from fastapi import Request
+    from starlette.types import ASGIApp
+
+    from roundhouse.config.models import Config
+    from roundhouse.ports import Build, Endpoint, Engine
+
+LOG_LINES = 500
+"""How many of a model's last lines of output are shown."""
+STOP_LIMIT = 30.0
+"""Seconds within which all engines must have ended at the end."""
+
+
+class House:
+    """One Roundhouse."""
+
+    bus: Bus
+    app: ASGIApp
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self.config = config
+        self._environ = environ
+        self._log = logging.get("roundhouse")
+        self._stack = AsyncExitStack()
+        self._started = time.monotonic()
+        self._changed = asyncio.Event()
+
+    # --- life ---
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._build()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.supervisor.post(ClosingTime())
+        self.bus.close()
+        await self.effects.close(leave_engines=self.config.shutdown.engines == "leave", limit=STOP_LIMIT)
+        await self._stack.aclose()
+
+    async def closing(self) -> None:
+        """The end has begun: those who wait are told, feeds end; running answers go on."""
+        self.supervisor.post(ClosingTime())
+        self.bus.close()
+
+    async def _build(self) -> None:
+        config, stack = self.config, self._stack
+        config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stack.enter_context(state_lock(config.state_dir))
+        identity = install_id(config.state_dir)
+        self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
+        self.upstream = await stack.enter_async_context(Upstream())
+        launcher = ProcessLauncher(
+            default_runtime_dir(self._environ), config.state_dir / "logs", identity, config.scheduling.orphan_grace
+        )
+        await stack.enter_async_context(launcher)
+        readers = await asyncio.to_thread(devices.detect)
+        self._reader = devices.combine(readers)
+        first = await self._reader.read({})
+        await self._make_models(launcher, first.total)
+        self._make_runtime(first.total)
+        await adopt(self.effects, self.supervisor.fleet, await launcher.found(), self.upstream, self._log)
+        await self._survey.read()
+        tasks = Tasks(self._unexpected)
+        stack.push_async_callback(tasks.close)
+        tasks.spawn(self._survey.run(), "survey")
+        self._tasks = tasks
+        for spec in self.supervisor.fleet.models.values():
+            if spec.spec.preload:
+                self.supervisor.post(Asked(spec.spec.id, Want.LOAD))
+
+    async def _make_models(self, launcher: ProcessLauncher, found: Mapping[str, int]) -> None:
+        """Looks at every model's files and makes what planner and effects need to know."""
+        config = self.config
+        learned, peaks = await self._store.expected_all(), await self._store.peaks_all()
+        default = next((d for d in sorted({*found, *config.devices}) if d.startswith("gpu")), "ram")
+        attached = AttachedLauncher()
+        self._attached = attached
+        engines = [m for m in config.models.values() if not m.any_of]
+        looked = await asyncio.to_thread(lambda: {m.id: specs.look(m) for m in engines})
+        self._about = {m.id: specs.about(m, looked[m.id]) for m in engines}
+        self._specs = [specs.make_spec(m, looked[m.id], default, learned, peaks) for m in engines]
+        self._cannot = {m.id: reason for m in engines if (reason := specs.cannot_run(m))}
+        self._runnables = {
+            m.id: specs.make_runnable(
+                m, looked[m.id], attached if m.launcher == "attached" else launcher, self._build_of
+            )
+            for m in engines
+            if m.id not in self._cannot
+        }
+        self._engines = {m.id: m.engine for m in engines}
+        self._default_device = default
+
+    def _make_runtime(self, found: Mapping[str, int]) -> None:
+        config = self.config
+        fleet = Fleet(self._specs, self._devices(found), specs.make_policy(config))
+        self.bus = Bus()
+        self.metrics = Metrics(config.models, lambda: Snapshot(self.supervisor.fleet, self._survey.last))
+        self.books = Books(self._store, self.metrics, self.bus, self._log, self._engines, fleet)
+        clock = asyncio.get_running_loop().time
+        self.effects = Effects(self._runnables, self.upstream, self.books, clock, self._unexpected)
+        self.supervisor = Supervisor(fleet, self.effects, clock)
+        self.effects.post = self.supervisor.post
+        self._survey = Survey(self._reader, config.devices, fleet, self.effects.trees, self.supervisor.post)
+        self.effects.memory_back = self._survey.settled
+        self.supervisor.observers += [self.books.saw, self.books.measured, self._wake]
+        self.catalog = Catalog(config.models)
+        self.keys = Keys(config.keys, config.models)
+        hosts = {split(address)[0] for address in config.listen}
+        self.guard = Guard(hosts, config.cors.origins, keys=bool(config.keys))
+        gateway = Gateway(
+            config,
+            self.catalog,
+            self._runnables,
+            self.supervisor,
+            self.upstream,
+            self.keys,
+            self.effects.endpoint,
+            self.guard,
+            self.books.request,
+            self._unexpected,
+        )
+        self.app = Router(gateway, make_admin(self, roundhouse.__version__))
+
+    def _devices(self, found: Mapping[str, int]) -> list[Device]:
+        """Physical devices, configured budgets, and a seat for each fixed port."""
+        budgets = self.config.devices
+        names = [*found, *(name for name in budgets if name not in found)]
+        physical = [Device(name, budgets.get(name, found.get(name, 0)), found.get(name, 0)) for name in names]
+        seats = {device for spec in self._specs for device in spec.claim if state.is_seat(device)}
+        return [*physical, *(Device(seat, 1) for seat in sorted(seats))]
+
+    async def _build_of(self, engine: Engine) -> Build:
+        configured = getattr(self.config.engines, engine.name, None)
+        program = getattr(configured, "binary", None)
+        cache = self.config.state_dir / "engines.json"
+        return await binaries.find(engine.name, engine.binaries, program, cache)
+
+    def _unexpected(self, where: str, error: BaseException) -> None:
+        self._log.error("unexpected error", where=where, exc_info=error)
+
+    def _wake(self, *_: object) -> None:
+        """Wakes those who wait for a change of the picture."""
+        if not self._changed.is_set():
+            self._changed.set()
+
+    # --- what the admin API asks ---
+
+    def identify(self, request: Request) -> Caller:
+        """Who asks."""
+        return self.keys.identify(request.scope["headers"])
+
+    def may_see_health(self, request: Request) -> bool:
+        """All of it: where no keys are configured, with a key, or on this machine and not by way of a proxy (spec H)."""
+        if not self.config.keys:
+            return True
+        peer = request.client.host if request.client else ""
+        proxied = any(name in request.headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
+        if peer in {"127.0.0.1", "::1"} and not proxied:
+            return True
+        try:
+            self.identify(request)
+        except RouterError:
+            return False
+        return True
+
+    def models(self, caller: Caller) -> list[dict[str, Any]]:
+        """The models that this caller may use, in the order of the configuration."""
+        fleet = self.supervisor.fleet
+        found = []
+        for config in self.config.models.values():
+            if config.unlisted or not caller.allowed(config.id):
+                continue
+            if config.any_of:
+                found.append(state.virtual_entry(config, self._is_loaded))
+            else:
+                found.append(state.model_entry(self._about[config.id], fleet.models[config.id]))
+        return found
+
+    def model(self, caller: Caller, name: str) -> dict[str, Any]:
+        """One model, by id or alias."""
+        match = self.catalog.find(name, self._is_loaded)
+        target = match.virtual or match.model
+        if not caller.allowed(target.id):
+            raise UnknownModel(f"Model '{name}' does not exist, or your key may not use it.", param="model")
+        if target.any_of:
+            return state.virtual_entry(target, self._is_loaded)
+        return state.model_entry(self._about[target.id], self.supervisor.fleet.models[target.id])
+
+    def _is_loaded(self, model: str) -> bool:
+        found = self.supervisor.fleet.models.get(model)
+        return found is not None and found.instance is not None and found.instance.phase is Phase.READY
+
+    def health(self) -> dict[str, Any]:
+        """The whole picture."""
+        fleet = self.supervisor.fleet
+        endpoints: dict[str, Endpoint] = {}
+        for instance in fleet.live():
+            endpoint = self.effects.endpoint(instance.id)
+            if endpoint is not None:
+                endpoints[instance.model] = endpoint
+        now = self.supervisor.now()
+        uptime = time.monotonic() - self._started
+        return state.health(fleet, self._engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now)
+
+    def metrics_text(self) -> bytes:
+        """Prometheus text."""
+        return self.metrics.render()
+
+    async def load(self, name: str) -> dict[str, Any]:
+        """Loads a model; returns when it is ready."""
+        model = self._named(name)
+        self.supervisor.post(Asked(model, Want.LOAD))
+        await self._until(lambda s: s.asked is None and (s.instance is None or s.instance.phase is Phase.READY), model)
+        found = self.supervisor.fleet.models[model]
+        if found.instance is None:
+            reason = (
+                found.failure.reason if found.failure else "it does not fit; GET /health shows who holds the memory"
+            )
+            raise LoadFailed(f"Model '{model}' could not be loaded: {reason}")
+        return {"model": model, **state.model_state(self.supervisor.fleet, found, self.supervisor.now())}
+
+    async def unload(self, name: str) -> dict[str, Any]:
+        """Unloads a model; returns when it is gone (or wanted again)."""
+        model = self._named(name)
+        before = self.supervisor.fleet.models[model].instance
+        self.supervisor.post(Asked(model, Want.UNLOAD))
+        await self._until(lambda s: before is None or s.instance is None or s.instance.id != before.id, model)
+        return {"model": model, **state.model_state(self.supervisor.fleet, self.supervisor.fleet.models[model], self.supervisor.now())}
+
+    async def _until(self, true: Any, model: str) -> None:  # a predicate over ModelState
+        while not true(self.supervisor.fleet.models[model]):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _named(self, name: str) -> str:
+        match = self.catalog.find(name, self._is_loaded)
+        if (reason := self._cannot.get(match.model.id)) is not None:
+            raise Unsupported(reason)
+        return match.model.id
+
+    async def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
+        """A model's last lines, then, if wanted, those to come."""
+        model = self._named(name)
+        life = next((found for found in self.effects.lives.values() if found.runnable.config.id == model), None)
+        if life is None or life.handle is None:
+            for line in self.effects.last_output.get(model, ()):
+                yield line
+            return
+        if not follow:
+            for line in life.handle.tail(LOG_LINES):
+                yield line
+            return
+        async for line in life.handle.lines():
+            yield line

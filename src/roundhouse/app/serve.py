@@ -1,0 +1,61 @@
+"""`roundhouse serve`: adopt, serve, drain, stop, close; and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from roundhouse.api.server import make_server, protocol
+from roundhouse.app.house import House
+from roundhouse.app.sockets import notify, open_sockets
+from roundhouse.dialects.failures import error_body
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from roundhouse.config.models import Config
+
+
+def serve(config: Config, started: Callable[[House], None] = lambda _house: None) -> None:
+    """Runs until SIGINT or SIGTERM; `started` is called once the port is open.
+
+    Raises:
+        RouterError: it could not start (port taken, folder in use, ...).
+    """
+    sockets = open_sockets(config.listen, os.environ)
+    try:
+        uvloop.run(_serve(config, sockets, started))
+    finally:
+        for one in sockets:
+            one.close()
+
+
+async def _serve(config: Config, sockets: list[socket.socket], started: Callable[[House], None]) -> None:
+    async with House(config, os.environ) as house:
+        http = protocol(config.limits.headers, config.limits.header_timeout, error_body)
+        tls = {"ssl_certfile": str(config.tls.cert), "ssl_keyfile": str(config.tls.key)} if config.tls else {}
+        server = make_server(house.app, drain=config.shutdown.drain, http=http, closing=house.closing, **tls)
+
+        def opened() -> None:
+            notify(os.environ, "READY=1\nSTATUS=serving")
+            started(house)
+
+        server.on_started = opened
+        petting = asyncio.get_running_loop().create_task(_watchdog(), name="watchdog")
+        try:
+            await server.serve(sockets)
+        finally:
+            petting.cancel()
+            notify(os.environ, "STOPPING=1")
+
+
+async def _watchdog() -> None:
+    """Tells systemd's watchdog that the loop runs, at a third of its limit (sd_watchdog_enabled(3))."""
+    limit = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
+    while limit:
+        notify(os.environ, "WATCHDOG=1")
+        await asyncio.sleep(limit / 3)

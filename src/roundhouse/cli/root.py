@@ -1,0 +1,53 @@
+"""The command tree, and what all commands share: how an error ends the program."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import roundhouse
+from roundhouse.cli import demo, serve
+from roundhouse.cli.exits import FAILED, USAGE
+from roundhouse.errors import ConfigError, RouterError
+
+app = typer.Typer(
+    name="roundhouse",
+    help="One OpenAI-compatible endpoint in front of many local inference engines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+serve.register(app)
+demo.register(app)
+
+
+def _version(wanted: bool) -> None:  # typer's callback form
+    if wanted:
+        print(f"roundhouse {roundhouse.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """One OpenAI-compatible endpoint in front of many local inference engines."""
+
+
+def main() -> None:
+    """Runs the command line; errors of ours become one message and an exit code, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"roundhouse: {error.message}", file=sys.stderr)
+        raise SystemExit(USAGE) from None
+    except RouterError as error:
+        print(f"roundhouse: {error.message}", file=sys.stderr)
+        raise SystemExit(FAILED) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None

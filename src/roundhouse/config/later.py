@@ -1,0 +1,39 @@
+"""Settings that this version reads but does not act on yet, so that `check` can say so instead of keeping quiet.
+
+A row leaves this file when its behaviour arrives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from roundhouse.config.models import Config, ModelConfig
+
+ENGINES = frozenset({"sglang", "tabbyapi", "vllm"})
+SCHEDULING = ("linger", "prefetch", "max_wait")
+
+
+def not_yet(config: Config) -> tuple[str, ...]:
+    """One sentence for each setting that was written and has no effect in this version."""
+    return (*_top(config), *(text for model in config.models.values() for text in _model(model)))
+
+
+def _top(config: Config) -> Iterator[str]:
+    for key in SCHEDULING:
+        if key in config.scheduling.model_fields_set:
+            yield f"scheduling.{key}: has no effect in this version"
+    if "sessions" in config.model_fields_set and config.sessions.store != "off":
+        yield "sessions: conversations are not saved in this version; they start anew after a switch"
+
+
+def _model(model: ModelConfig) -> Iterator[str]:
+    at = f"models.{model.id}"
+    if model.engine in ENGINES:
+        yield f"{at}: the engine {model.engine} is not supported in this version; the model can't be loaded"
+    elif model.launcher == "systemd":
+        yield f"{at}: launcher systemd is not supported in this version; the model can't be loaded"
+    if model.max_instances > 1:
+        yield f"{at}.max_instances: one engine per model runs in this version"

@@ -1,0 +1,433 @@
+"""The nouns of the product: what a box of engines looks like, what happens to it, and what can be done.
+
+Records are frozen; `Fleet` is the one picture of the whole box, owned by one loop, which replaces records in it.
+All times are seconds of one monotonic clock, all sizes bytes. Nothing here knows HTTP, processes or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from roundhouse.errors import RouterError
+
+DeviceId = str
+TicketId = int
+InstanceId = int
+Claim = Mapping[DeviceId, int]
+"""Bytes per device. A seat (spec C3b: a unit, a fixed port) is a device of capacity 1."""
+
+
+class Phase(StrEnum):
+    """Where an instance is in its life; the moves between them are in `lifecycle`."""
+
+    STARTING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+
+
+class Kind(StrEnum):
+    """What a model is for."""
+
+    CHAT = "chat"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+
+class TaskRule(StrEnum):
+    """`scheduling.tasks`: what a background task for an unloaded model gets (spec D7)."""
+
+    RESIDENT = "resident"
+    QUEUE = "queue"
+    REFUSE = "refuse"
+
+
+class Want(StrEnum):
+    """What an operator can ask of a model."""
+
+    LOAD = "load"
+    UNLOAD = "unload"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What the core needs to know of a model.
+
+    Attributes:
+        id: the name in the configuration.
+        settings: fingerprint of everything that decides how the engine runs; an engine found running under another
+            fingerprint is not this model any more.
+        claim: estimated bytes per device, seats included. Replaced by measured figures as they come.
+        slots: concurrent requests; None = what the engine reports once it is ready.
+        ttl: seconds without a request after which it is unloaded; None = never.
+        expected: seconds a load is expected to take, None = not known yet.
+        remote: run by others; nothing of it occupies this box and it is never stopped.
+    """
+
+    id: str
+    settings: str = ""
+    kind: Kind = Kind.CHAT
+    claim: Claim = field(default_factory=dict)
+    slots: int | None = None
+    pinned: bool = False
+    preload: bool = False
+    priority: int = 0
+    ttl: float | None = None
+    min_resident: float = 0.0
+    expected: float | None = None
+    remote: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The scheduling settings of the configuration, in seconds."""
+
+    queue_limit: int = 512
+    queue_per_key: int = 64
+    queue_timeout: float = 600.0
+    tasks: TaskRule = TaskRule.RESIDENT
+    task_model: str | None = None
+    drain_timeout: float | None = None
+    unwanted_grace: float = 10.0
+    """A load that nobody waits for any more is given up after this long (spec A8)."""
+    memory_wait: float = 30.0
+    """How long a model waits for memory that others hold before its requests are refused (spec D2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One request that wants a model.
+
+    Attributes:
+        key: who asks (the API key's name); the per-key queue limit counts these.
+        task: a background task (spec D7): never a reason to switch models.
+        allowed: models the key may use, None = all; a task is only moved to one of these.
+    """
+
+    id: TicketId
+    model: str
+    arrived: float
+    key: str = ""
+    priority: int = 0
+    task: bool = False
+    allowed: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a load is.
+
+    `fraction` is 0..1, or None where the engine does not say; `stage` is a short human word; `guessed` is true when we
+    counted bytes because the engine says nothing.
+    """
+
+    fraction: float | None = None
+    stage: str = ""
+    guessed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One engine process (or remote endpoint) that serves a model.
+
+    Attributes:
+        claim: bytes held or promised per device; counted until the processes are gone and the memory is back.
+        since: when the current phase began; started: when the load began.
+        asked: loaded because an operator or `preload` asked, so nobody need be waiting for it.
+        leaving: why it drains or stops, in words; for_room: because another model needs its place.
+        stop_sent: the Stop action went out.
+    """
+
+    id: InstanceId
+    model: str
+    phase: Phase
+    claim: Claim
+    since: float
+    started: float
+    slots: int = 1
+    asked: bool = False
+    progress: Progress | None = None
+    unwanted_since: float | None = None
+    leaving: str = ""
+    for_room: bool = False
+    stop_sent: bool = False
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How busy an instance is: apart from `Instance`, because these two change with every request.
+
+    Attributes:
+        active: requests being answered.
+        last: when it last began or ended one, or became ready.
+    """
+
+    active: int
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failures of a model: reason in words, times of those within the last 10 minutes, and no start before `until`."""
+
+    reason: str
+    times: tuple[float, ...]
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """Everything about one model: replaced as a whole when anything of it changes.
+
+    Attributes:
+        claim: what the next start will need; measured figures once there are some.
+        asked: when an operator (or `preload`) asked for it and no load has begun yet.
+        blocked: since when it can't fit because of others than us (foreign processes).
+        idle_since: when its last load ended or failed; queue time counts from here at the earliest (spec D5).
+    """
+
+    spec: ModelSpec
+    claim: Claim
+    instance: Instance | None = None
+    queue: tuple[Ticket, ...] = ()
+    failure: Failure | None = None
+    load_seconds: float | None = None
+    asked: float | None = None
+    blocked: float | None = None
+    idle_since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A pool of memory (bytes), or a seat (capacity 1).
+
+    Attributes:
+        total: what may be used: the budget of the configuration, else the physical size.
+        physical: the real size; 0 = not known.
+        foreign: bytes used by processes that are not ours, as last measured.
+        holders: who the largest of those are, in words.
+    """
+
+    id: DeviceId
+    total: int
+    physical: int = 0
+    foreign: int = 0
+    holders: tuple[str, ...] = ()
+
+
+# --- events: what happened (past tense) ---
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request came in."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A request ended, was refused, or its client left."""
+
+    ticket: TicketId
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine's process exists."""
+
+    instance: InstanceId
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A load moved."""
+
+    instance: InstanceId
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """The engine answers; `slots` is what it reports, None if it does not say; `seconds` what the load took."""
+
+    instance: InstanceId
+    slots: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The processes are gone *and* the memory is back (or known to be held by somebody named in `reason`).
+
+    `reason` is in words; `expected` is true when we stopped it.
+    """
+
+    instance: InstanceId
+    reason: str
+    expected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an engine's process tree really occupies: `claim` counts for this instance, `learned` for later starts."""
+
+    instance: InstanceId
+    claim: Claim
+    learned: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """Devices as last read."""
+
+    devices: tuple[Device, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operator wants a model loaded or unloaded."""
+
+    model: str
+    want: Want
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """After a restart: an engine of ours that still runs and serves `model` with today's settings."""
+
+    instance: InstanceId
+    model: str
+    pid: int | None
+    slots: int | None
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingTime:
+    """Roundhouse is ending: waiting requests are refused, nothing starts any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    Arrived
+    | Departed
+    | Started
+    | Progressed
+    | BecameReady
+    | Exited
+    | Measured
+    | Surveyed
+    | Asked
+    | Found
+    | ClosingTime
+    | Tick
+)
+
+
+# --- actions: what is to be done (imperative) ---
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start an engine; answered by Started, Progressed, BecameReady, or Exited."""
+
+    instance: InstanceId
+    model: str
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End an engine and its whole tree; answered by Exited."""
+
+    instance: InstanceId
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request may go to this instance now. `model` differs from the ticket's when a task was moved (spec D7)."""
+
+    ticket: Ticket
+    instance: InstanceId
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request gets this error."""
+
+    ticket: Ticket
+    error: RouterError
+
+
+Action = Start | Stop | Grant | Refuse
+
+
+class Fleet:
+    """The picture of the whole box. Owned by one loop; `planner.step` replaces records in it and nobody else does.
+
+    Attributes:
+        devices: by id, seats included.
+        models: by id, in configuration order.
+        queued: model by ticket, for those that wait.
+        granted: instance by ticket, for those being answered.
+        instances: model by instance id, for those that live.
+        use: how busy each of these is.
+        policy: scheduling settings.
+        closing: no more starts.
+        next_instance: the id of the next one.
+    """
+
+    __slots__ = ("closing", "devices", "granted", "instances", "models", "next_instance", "policy", "queued", "use")
+
+    def __init__(
+        self, specs: Iterable[ModelSpec] = (), devices: Iterable[Device] = (), policy: Policy | None = None
+    ) -> None:
+        self.devices: dict[DeviceId, Device] = {device.id: device for device in devices}
+        self.models: dict[str, ModelState] = {spec.id: ModelState(spec, spec.claim) for spec in specs}
+        self.queued: dict[TicketId, str] = {}
+        self.granted: dict[TicketId, InstanceId] = {}
+        self.instances: dict[InstanceId, str] = {}
+        self.use: dict[InstanceId, Use] = {}
+        self.policy = policy or Policy()
+        self.closing = False
+        self.next_instance = 1
+
+    def copy(self) -> Fleet:
+        """A snapshot that later steps do not change (records are frozen, only the mappings are copied)."""
+        twin = Fleet((), self.devices.values(), self.policy)
+        twin.models, twin.instances, twin.use = dict(self.models), dict(self.instances), dict(self.use)
+        twin.queued, twin.granted = dict(self.queued), dict(self.granted)
+        twin.closing, twin.next_instance = self.closing, self.next_instance
+        return twin
+
+    def live(self) -> list[Instance]:
+        """Instances in any phase, oldest first."""
+        found = (self.models[model].instance for model in self.instances.values())
+        return [instance for instance in found if instance is not None]
+
+    def __str__(self) -> str:
+        """One line for people and test oracles: devices, models that live, queues."""
+        lives = [f"{i.model} {i.phase.name} {self.use[i.id].active}/{i.slots}" for i in self.live()]
+        queues = [f"{m.spec.id}x{len(m.queue)}" for m in self.models.values() if m.queue]
+        sizes = [f"{d.id} {d.total}" for d in self.devices.values()]
+        return f"{', '.join(sizes)}: {', '.join(lives) or 'idle'}; queue {', '.join(queues) or 'empty'}"
+
+    def __eq__(self, other: object) -> bool:
+        """Same picture (for the test that the short way equals the whole step)."""
+        if not isinstance(other, Fleet):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes in place

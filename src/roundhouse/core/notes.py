@@ -1,0 +1,307 @@
+"""What each event changes in the picture, before anybody decides anything. The deciding is in `planner`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from roundhouse.core.lifecycle import Cue, advance
+from roundhouse.core.model import (
+    Arrived,
+    Asked,
+    BecameReady,
+    ClosingTime,
+    Departed,
+    Event,
+    Exited,
+    Failure,
+    Found,
+    Instance,
+    Measured,
+    Phase,
+    Progressed,
+    Refuse,
+    Started,
+    Surveyed,
+    Tick,
+    Use,
+    Want,
+)
+from roundhouse.errors import LoadFailed, QueueFull, RouterError, ShuttingDown, TooManyRequests, UnknownModel
+
+if TYPE_CHECKING:
+    from roundhouse.core.model import Action, Fleet, InstanceId, ModelState, Ticket
+
+FAILURE_MEMORY = 600.0
+"""Seconds for which a crash or failed load is remembered (spec A9)."""
+PATIENT_FAILURES = 2
+"""Failures within that time that are forgiven; the next one starts the backoff."""
+BACKOFF_FIRST, BACKOFF_MOST = 5.0, 300.0
+DEFAULT_SLOTS = 1
+"""For an engine that neither says its slots nor has them set: one answer at a time is always right."""
+
+
+def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:  # noqa: C901  # one case per event: the type checker finds a missing one
+    """Writes an event into the picture; refusals that need no plan go to `actions`."""
+    match event:
+        case Arrived(ticket):
+            _arrived(fleet, ticket, now, actions)
+        case Departed(ticket_id):
+            _departed(fleet, ticket_id, now)
+        case Started(instance, pid):
+            change_instance(fleet, instance, pid=pid)
+        case Progressed():
+            _progressed(fleet, event)
+        case BecameReady():
+            _became_ready(fleet, event, now)
+        case Exited():
+            _exited(fleet, event, now, actions)
+        case Measured():
+            _measured(fleet, event)
+        case Surveyed(devices):
+            fleet.devices.update({device.id: device for device in devices})
+        case Asked(model, want):
+            _asked(fleet, model, want, now)
+        case Found():
+            _found(fleet, event, now)
+        case ClosingTime():
+            _closing_time(fleet, actions)
+        case Tick():
+            pass
+
+
+def change(fleet: Fleet, state: ModelState, **fields: object) -> ModelState:
+    """Replaces a model's record."""
+    after = replace(state, **fields)  # type: ignore[arg-type]  # names are checked by the dataclass itself
+    fleet.models[state.spec.id] = after
+    return after
+
+
+def change_instance(fleet: Fleet, instance_id: InstanceId, **fields: object) -> None:
+    """Replaces a living instance's record; nothing happens for one that is gone."""
+    model = fleet.instances.get(instance_id)
+    if model is None:
+        return
+    state = fleet.models[model]
+    if state.instance is not None:
+        change(fleet, state, instance=replace(state.instance, **fields))  # type: ignore[arg-type]  # as above
+
+
+def move(fleet: Fleet, instance: Instance, cue: Cue, now: float, **fields: object) -> Instance | None:
+    """Takes an instance through the lifecycle table and returns its new record, None when it is no more."""
+    state = fleet.models[instance.model]
+    phase = advance(instance.phase, cue)
+    if phase is None:
+        del fleet.instances[instance.id], fleet.use[instance.id]
+        change(fleet, state, instance=None)
+        return None
+    since = instance.since if phase is instance.phase else now
+    after = replace(instance, phase=phase, since=since, **fields)  # type: ignore[arg-type]  # as above
+    change(fleet, state, instance=after)
+    return after
+
+
+def settle_in(fleet: Fleet, instance: Instance, now: float) -> None:
+    """Gives a new instance its place in the picture; whoever asked for its model has got it."""
+    fleet.instances[instance.id] = instance.model
+    fleet.use[instance.id] = Use(0, now)
+    change(fleet, fleet.models[instance.model], instance=instance, asked=None, blocked=None)
+
+
+def refuse(fleet: Fleet, ticket: Ticket, error: RouterError, actions: list[Action]) -> None:
+    """Takes a waiting ticket out of its queue with an error."""
+    model = fleet.queued.pop(ticket.id)
+    state = fleet.models[model]
+    change(fleet, state, queue=tuple(t for t in state.queue if t.id != ticket.id))
+    actions.append(Refuse(ticket, error))
+
+
+def refuse_queue(fleet: Fleet, state: ModelState, error: RouterError, actions: list[Action]) -> None:
+    """Refuses everybody who waits for a model."""
+    for ticket in state.queue:
+        refuse(fleet, ticket, error, actions)
+
+
+def give_up_waiting(fleet: Fleet, state: ModelState, error: RouterError, now: float, actions: list[Action]) -> None:
+    """Refuses everybody who waits for a model; an operator's wish for it ends as a failure that can be looked up."""
+    failure = state.failure
+    if state.asked is not None:
+        times = failure.times if failure is not None else ()
+        failure = Failure(error.message, times, now)
+    refuse_queue(fleet, change(fleet, state, asked=None, blocked=None, failure=failure), error, actions)
+
+
+def backoff_error(state: ModelState, now: float) -> LoadFailed | None:
+    """The answer for a model that must not be tried now, None if it may."""
+    failure = state.failure
+    if failure is None or failure.until <= now or state.instance is not None:
+        return None
+    wait = failure.until - now
+    return LoadFailed(
+        f"Model '{state.spec.id}' failed {len(failure.times)} times in a row and is tried again in {wait:.0f} s: {failure.reason}",
+        retry_after=wait,
+    )
+
+
+def _arrived(fleet: Fleet, ticket: Ticket, now: float, actions: list[Action]) -> None:
+    error = _objection(fleet, ticket, now)
+    if error is not None:
+        actions.append(Refuse(ticket, error))
+        return
+    state = fleet.models[ticket.model]
+    fleet.queued[ticket.id] = ticket.model
+    change(fleet, state, queue=(*state.queue, ticket))
+
+
+def _objection(fleet: Fleet, ticket: Ticket, now: float) -> RouterError | None:
+    """Why a request can't even wait."""
+    if fleet.closing:
+        return ShuttingDown("Roundhouse is shutting down; try again soon.")
+    state = fleet.models.get(ticket.model)
+    if state is None:
+        return UnknownModel(f"Model '{ticket.model}' is not in the configuration any more.", param="model")
+    if (error := backoff_error(state, now)) is not None:
+        return error
+    if has_free_slot(fleet, state):
+        return None
+    policy = fleet.policy
+    if len(fleet.queued) >= policy.queue_limit:
+        return QueueFull(
+            f"{len(fleet.queued)} requests are waiting already, the limit (scheduling.queue.limit); try again later.",
+            retry_after=retry_estimate(state),
+        )
+    mine = sum(1 for s in fleet.models.values() for t in s.queue if t.key == ticket.key)
+    if mine >= policy.queue_per_key:
+        return TooManyRequests(
+            f"{mine} requests of this key are waiting already, the limit per key (scheduling.queue.per_key); wait for some to end.",
+            retry_after=retry_estimate(state),
+        )
+    return None
+
+
+def has_free_slot(fleet: Fleet, state: ModelState) -> bool:
+    """Whether the next request for this model is answered at once."""
+    instance = state.instance
+    if instance is None or instance.phase is not Phase.READY or state.queue:
+        return False
+    return fleet.use[instance.id].active < instance.slots
+
+
+def retry_estimate(state: ModelState) -> float:
+    """Seconds after which a refused client may try again: a load's usual time, at least 1."""
+    return max(1.0, state.load_seconds or state.spec.expected or 5.0)
+
+
+def _departed(fleet: Fleet, ticket_id: int, now: float) -> None:
+    model = fleet.queued.pop(ticket_id, None)
+    if model is not None:
+        state = fleet.models[model]
+        change(fleet, state, queue=tuple(t for t in state.queue if t.id != ticket_id))
+        return
+    instance_id = fleet.granted.pop(ticket_id, None)
+    if instance_id is None or instance_id not in fleet.instances:
+        return
+    fleet.use[instance_id] = Use(fleet.use[instance_id].active - 1, now)
+
+
+def _progressed(fleet: Fleet, event: Progressed) -> None:
+    """Takes a load's progress; what the engine says itself is not overwritten by our guess."""
+    model = fleet.instances.get(event.instance)
+    instance = fleet.models[model].instance if model is not None else None
+    if instance is None:
+        return
+    known = instance.progress
+    if event.progress.guessed and known is not None and known.fraction is not None and not known.guessed:
+        return
+    change_instance(fleet, event.instance, progress=event.progress)
+
+
+def _became_ready(fleet: Fleet, event: BecameReady, now: float) -> None:
+    model = fleet.instances.get(event.instance)
+    if model is None:
+        return
+    state = fleet.models[model]
+    assert state.instance is not None
+    slots = state.spec.slots or event.slots or DEFAULT_SLOTS
+    move(fleet, state.instance, Cue.PASSED_PROBE, now, slots=slots, progress=None, unwanted_since=None)
+    fleet.use[event.instance] = Use(0, now)
+    change(fleet, fleet.models[model], load_seconds=event.seconds, idle_since=now)
+
+
+def _exited(fleet: Fleet, event: Exited, now: float, actions: list[Action]) -> None:
+    model = fleet.instances.get(event.instance)
+    if model is None:
+        return
+    instance = fleet.models[model].instance
+    assert instance is not None
+    was = instance.phase
+    move(fleet, instance, Cue.GONE, now)
+    state = change(fleet, fleet.models[model], idle_since=now)
+    if event.expected or was is Phase.STOPPING:
+        return
+    state = change(fleet, state, failure=_failed(state.failure, event.reason, now))
+    if was is Phase.STARTING:
+        assert state.failure is not None
+        error = LoadFailed(
+            f"Model '{model}' could not be loaded: {event.reason}", retry_after=max(1.0, state.failure.until - now)
+        )
+        refuse_queue(fleet, state, error, actions)
+
+
+def _failed(before: Failure | None, reason: str, now: float) -> Failure:
+    """Adds one failure; from the third within 10 minutes there is a backoff of 5 s, doubling to 5 min (spec A9)."""
+    times = (*(t for t in (before.times if before else ()) if now - t < FAILURE_MEMORY), now)
+    beyond = len(times) - PATIENT_FAILURES - 1
+    until = now if beyond < 0 else now + min(BACKOFF_MOST, BACKOFF_FIRST * 2**beyond)
+    return Failure(reason, times, until)
+
+
+def _measured(fleet: Fleet, event: Measured) -> None:
+    model = fleet.instances.get(event.instance)
+    if model is None:
+        return
+    state = fleet.models[model]
+    assert state.instance is not None
+    instance = replace(state.instance, claim={**state.instance.claim, **event.claim})
+    change(fleet, state, claim={**state.claim, **event.learned}, instance=instance)
+
+
+def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
+    state = fleet.models.get(model)
+    if state is None:
+        return
+    instance = state.instance
+    if want is Want.LOAD:
+        if fleet.closing:
+            return
+        if instance is None or instance.phase is Phase.STOPPING:
+            change(fleet, state, asked=now, failure=None)
+        elif instance.phase is Phase.DRAINING:
+            move(fleet, instance, Cue.RECALLED, now, leaving="", for_room=False, asked=True)
+        else:
+            change_instance(fleet, instance.id, asked=True, unwanted_since=None)
+        return
+    loading = instance is not None and instance.phase is Phase.STARTING
+    change(fleet, state, asked=None, idle_since=now if loading else state.idle_since)
+    if instance is not None and instance.phase in {Phase.STARTING, Phase.READY}:
+        move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving="unload asked", for_room=False, asked=False)
+    elif instance is not None and instance.phase is Phase.DRAINING:
+        change_instance(fleet, instance.id, leaving="unload asked", for_room=False)
+
+
+def _found(fleet: Fleet, event: Found, now: float) -> None:
+    state = fleet.models[event.model]
+    phase = Phase.READY if event.ready else Phase.STARTING
+    slots = state.spec.slots or event.slots or DEFAULT_SLOTS
+    instance = Instance(
+        event.instance, event.model, phase, state.claim, since=now, started=now, slots=slots, pid=event.pid, asked=True
+    )
+    settle_in(fleet, instance, now)
+    fleet.next_instance = max(fleet.next_instance, event.instance + 1)
+
+
+def _closing_time(fleet: Fleet, actions: list[Action]) -> None:
+    fleet.closing = True
+    for state in list(fleet.models.values()):
+        refuse_queue(fleet, state, ShuttingDown("Roundhouse is shutting down; try again soon."), actions)
+        change(fleet, fleet.models[state.spec.id], asked=None, blocked=None)

@@ -1,0 +1,286 @@
+"""Who loads, waits, answers and leaves: `step` is the only place that decides.
+
+The same picture, event and time always give the same picture and actions. The rules, in their order:
+
+1. refuse   requests that waited too long, or whose model failed too often, can't fit, or is held up by other programs
+2. grant    waiting requests go to their model while it has free slots: interactive before background tasks, then
+            priority, then arrival; a background task of an unloaded model goes to a loaded one
+3. give up  a load that nobody waits for any more; retire what was idle for its `ttl`
+4. room     the model with the oldest waiting request gets room next: free memory, or others' places. Who must leave
+            drains first (answers are never cut, spec D3); whose place is not needed any more is called back
+5. stop     what has drained
+6. start    what has room, one load per device at a time
+
+They are applied until they decide nothing more: who is called back can be granted to, who starts may be in another's way.
+Two short ways skip the rules where they could decide nothing: a request for a free slot with nobody waiting, and a
+request that ends with nobody waiting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roundhouse.core import notes, tasks
+from roundhouse.core.lifecycle import Cue
+from roundhouse.core.model import Arrived, Departed, Event, Grant, Instance, Phase, Start, Stop, Use
+from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
+from roundhouse.core.room import plan_room, wanted_since
+from roundhouse.errors import NoRoom, QueueTimeout
+
+if TYPE_CHECKING:
+    from roundhouse.core.model import Action, Fleet, ModelState, Ticket
+    from roundhouse.core.room import Plan
+
+MOST_PASSES = 20
+"""The rules come to rest within a few passes (the simulation proves it); a loop that decides must not be able to hang."""
+
+
+def step(fleet: Fleet, event: Event, now: float) -> list[Action]:
+    """Takes one event in and returns what is to be done; `fleet` is changed by replacing its records.
+
+    `now` is seconds of a monotonic clock and never less than at the last call.
+    """
+    if not fleet.queued:
+        quick = _short_way(fleet, event, now)
+        if quick is not None:
+            return quick
+    return whole_step(fleet, event, now)
+
+
+def whole_step(fleet: Fleet, event: Event, now: float) -> list[Action]:
+    """The same as `step` without the short ways (a property test holds the two against each other)."""
+    actions: list[Action] = []
+    notes.note(fleet, event, now, actions)
+    for _ in range(MOST_PASSES):
+        before = dict(fleet.models)
+        _apply_rules(fleet, now, actions)
+        if fleet.models == before:
+            break
+    return actions
+
+
+def _apply_rules(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    _refuse_overdue(fleet, now, actions)
+    _grant(fleet, now, actions)
+    _give_up_and_retire(fleet, now)
+    if fleet.closing:
+        _stop(fleet, now, actions)
+        return
+    plan = plan_room(fleet, now)
+    _refuse_unplaceable(fleet, plan, now, actions)
+    _send_away(fleet, plan, now)
+    _stop(fleet, now, actions)
+    _start(fleet, plan, now, actions)
+    _refuse_tasks(fleet, actions)
+
+
+def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
+    """O(1) answers for the two events that every request causes (spec: 10 microseconds or less); None = not one of them."""
+    if type(event) is Arrived:
+        ticket = event.ticket
+        state = fleet.models.get(ticket.model)
+        if state is None or fleet.closing or not notes.has_free_slot(fleet, state):
+            return None
+        assert state.instance is not None
+        return [_admit(fleet, state.instance, ticket, now)]
+    if type(event) is Departed:
+        instance_id = fleet.granted.get(event.ticket)
+        if instance_id is None:
+            return None
+        model = fleet.instances.get(instance_id)
+        instance = fleet.models[model].instance if model is not None else None
+        if instance is None or instance.phase is not Phase.READY:
+            return None
+        notes.note(fleet, event, now, [])
+        return []
+    return None
+
+
+def _refuse_overdue(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    """Rule 1a: backoff answers at once; waiting ends at `queue.timeout`, which runs only while no load is under way."""
+    if not fleet.queued:
+        return
+    for state in [s for s in fleet.models.values() if s.queue]:
+        if (error := notes.backoff_error(state, now)) is not None:
+            refuse_queue(fleet, state, error, actions)
+            continue
+        limit = _patience_ends(fleet, state)
+        for ticket in state.queue:
+            if limit is not None and max(ticket.arrived, state.idle_since) + limit <= now:
+                message = f"Waited {now - ticket.arrived:.0f} s for model '{ticket.model}' (scheduling.queue.timeout); try again later."
+                refuse(fleet, ticket, QueueTimeout(message, retry_after=notes.retry_estimate(state)), actions)
+
+
+def _patience_ends(fleet: Fleet, state: ModelState) -> float | None:
+    """The queue limit in seconds, None while this model's load is under way (spec D5)."""
+    loading = state.instance is not None and state.instance.phase is Phase.STARTING
+    return None if loading else fleet.policy.queue_timeout
+
+
+def _grant(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    """Rule 2: only a READY instance answers, up to its slots."""
+    if not fleet.queued:
+        return
+    for state in [s for s in fleet.models.values() if s.queue]:
+        for ticket in sorted(state.queue, key=turn):
+            current = fleet.models[state.spec.id]
+            host = current.instance if _serves(current) else _foster(fleet, current, ticket)
+            if host is not None and fleet.use[host.id].active < host.slots:
+                fleet.queued.pop(ticket.id)
+                change(fleet, current, queue=tuple(t for t in current.queue if t.id != ticket.id))
+                actions.append(_admit(fleet, host, ticket, now))
+
+
+def turn(ticket: Ticket) -> tuple[bool, int, float, int]:
+    """The order inside a model's queue: interactive, priority, arrival."""
+    return ticket.task, -ticket.priority, ticket.arrived, ticket.id
+
+
+def _serves(state: ModelState) -> bool:
+    return state.instance is not None and state.instance.phase is Phase.READY
+
+
+def _foster(fleet: Fleet, state: ModelState, ticket: Ticket) -> Instance | None:
+    """Another model's instance for a task whose own model is neither loaded, nor loading, nor wanted by anybody."""
+    if not ticket.task or state.instance is not None or wanted_since(state) is not None:
+        return None
+    return tasks.host_for(fleet, ticket)
+
+
+def _admit(fleet: Fleet, instance: Instance, ticket: Ticket, now: float) -> Grant:
+    fleet.granted[ticket.id] = instance.id
+    fleet.use[instance.id] = Use(fleet.use[instance.id].active + 1, now)
+    return Grant(ticket, instance.id, instance.model)
+
+
+def _give_up_and_retire(fleet: Fleet, now: float) -> None:
+    """Rule 3."""
+    for instance in fleet.live():
+        state = fleet.models[instance.model]
+        if instance.phase is Phase.STARTING:
+            _give_up(fleet, state, instance, now)
+        elif instance.phase is Phase.READY and _idle_too_long(state, fleet.use[instance.id], now):
+            move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving="idle", for_room=False)
+
+
+def _give_up(fleet: Fleet, state: ModelState, instance: Instance, now: float) -> None:
+    """A load for clients that have all left ends after a grace (spec A8)."""
+    if instance.asked or state.queue:
+        if instance.unwanted_since is not None:
+            change_instance(fleet, instance.id, unwanted_since=None)
+    elif instance.unwanted_since is None:
+        change_instance(fleet, instance.id, unwanted_since=now)
+    elif instance.unwanted_since + fleet.policy.unwanted_grace <= now:
+        move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving="nobody waits for it any more")
+
+
+def _idle_too_long(state: ModelState, use: Use, now: float) -> bool:
+    spec = state.spec
+    if spec.ttl is None or spec.pinned or use.active or state.queue or spec.remote:
+        return False
+    return use.last + spec.ttl <= now
+
+
+def _refuse_unplaceable(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
+    """Rule 1b: what can never fit is refused at once, what other programs hold up after `memory_wait` (spec D2)."""
+    patience = fleet.policy.memory_wait
+    for state in list(fleet.models.values()):
+        model = state.spec.id
+        if model in plan.impossible:
+            error = NoRoom(f"Model '{model}' can't be loaded: {plan.impossible[model]}.")
+            notes.give_up_waiting(fleet, state, error, now, actions)
+        elif model not in plan.blocked:
+            if state.blocked is not None:
+                change(fleet, state, blocked=None)
+        elif state.blocked is None:
+            change(fleet, state, blocked=now)
+        elif state.blocked + patience <= now:
+            error = NoRoom(f"Model '{model}' can't be loaded now: {plan.blocked[model]}.", retry_after=patience)
+            notes.give_up_waiting(fleet, state, error, now, actions)
+
+
+def _send_away(fleet: Fleet, plan: Plan, now: float) -> None:
+    """Rule 4: exactly those leave whose place is needed; the others are called back."""
+    for instance in fleet.live():
+        for_whom = plan.leave.get(instance.id)
+        leaving = f"room for {for_whom}"
+        if for_whom is not None and instance.phase is Phase.READY:
+            move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving=leaving, for_room=True)
+        elif for_whom is not None and instance.leaving != leaving:
+            change_instance(fleet, instance.id, leaving=leaving)
+        elif for_whom is None and instance.phase is Phase.DRAINING and instance.for_room:
+            move(fleet, instance, Cue.RECALLED, now, leaving="", for_room=False)
+
+
+def _stop(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    """Rule 5: a drained engine is stopped; with a `drain_timeout` set, also one that did not drain in time."""
+    limit = fleet.policy.drain_timeout
+    for instance in fleet.live():
+        current = instance
+        overdue = limit is not None and instance.since + limit <= now
+        if instance.phase is Phase.DRAINING and (fleet.use[instance.id].active == 0 or overdue):
+            moved = move(fleet, instance, Cue.EMPTY, now)
+            assert moved is not None
+            current = moved
+        if current.phase is Phase.STOPPING and not current.stop_sent:
+            change_instance(fleet, current.id, stop_sent=True)
+            actions.append(Stop(current.id, current.model, current.leaving))
+
+
+def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
+    """Rule 6."""
+    for model in plan.start:
+        state = fleet.models[model]
+        if state.instance is not None or (wanted_since(state) is None and not state.queue):
+            continue
+        number = fleet.next_instance
+        fleet.next_instance += 1
+        asked = state.asked is not None
+        notes.settle_in(fleet, Instance(number, model, Phase.STARTING, state.claim, now, now, asked=asked), now)
+        actions.append(Start(number, model, state.claim))
+
+
+def _refuse_tasks(fleet: Fleet, actions: list[Action]) -> None:
+    """A background task that nothing loaded can serve is told so at once (spec D7)."""
+    if not fleet.queued:
+        return
+    for state in list(fleet.models.values()):
+        for ticket in state.queue:
+            if ticket.task and (error := tasks.refusal(fleet, fleet.models[state.spec.id], ticket)) is not None:
+                refuse(fleet, ticket, error, actions)
+
+
+def next_wakeup(fleet: Fleet, now: float) -> float | None:
+    """When time alone may change something, so that a Tick is due then; None = never.
+
+    Stays right (at worst early) while requests come and go the short ways, so that these need not ask again. Each time
+    is the same sum that its rule compares with `now`: rounding must not make a Tick come just too early for ever.
+    """
+    policy = fleet.policy
+    times: list[float] = []
+    for state in fleet.models.values():
+        if state.queue:
+            limit = _patience_ends(fleet, state)
+            if limit is not None:
+                times += [max(ticket.arrived, state.idle_since) + limit for ticket in state.queue]
+        if state.blocked is not None:
+            times.append(state.blocked + policy.memory_wait)
+        if state.instance is not None:
+            times += _instance_times(fleet, state, state.instance, now)
+    return min(times, default=None)
+
+
+def _instance_times(fleet: Fleet, state: ModelState, instance: Instance, now: float) -> list[float]:
+    policy, spec = fleet.policy, state.spec
+    times: list[float] = []
+    if instance.phase is Phase.STARTING and instance.unwanted_since is not None:
+        times.append(instance.unwanted_since + policy.unwanted_grace)
+    if instance.phase is Phase.READY:
+        if spec.ttl is not None and not spec.pinned and not spec.remote:
+            use = fleet.use[instance.id]
+            times.append((now if use.active else use.last) + spec.ttl)
+        if instance.since + spec.min_resident > now:
+            times.append(instance.since + spec.min_resident)
+    if instance.phase is Phase.DRAINING and policy.drain_timeout is not None:
+        times.append(instance.since + policy.drain_timeout)
+    return times

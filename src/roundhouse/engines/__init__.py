@@ -1,0 +1,15 @@
+"""Descriptions of engines, one module or package each; none knows another, and nobody else knows one by name."""
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from roundhouse.engines.llamacpp import LlamaCpp
+from roundhouse.engines.openai import OpenAICompatible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from roundhouse.ports import Engine
+
+ENGINES: "Mapping[str, Engine]" = MappingProxyType({engine.name: engine for engine in (LlamaCpp(), OpenAICompatible())})
+"""By the name that `engine:` gives them."""

@@ -1,0 +1,117 @@
+"""llama.cpp's `llama-server`: how it is started, when it is ready, and what it says of itself.
+
+Pure: what it says of builds comes from their `--help` (`Build.flags`), what it says of models from `ModelFacts`.
+Facts were taken from builds b10434 and b11434 on small models, CPU only; where a number is measured, it says so.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from roundhouse.core.model import Kind
+from roundhouse.engines.llamacpp import flags, layout, log
+from roundhouse.ports import Command, Served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from roundhouse.config.models import ModelConfig
+    from roundhouse.core.model import Progress
+    from roundhouse.engines.llamacpp.flags import Names
+    from roundhouse.ports import Build, ModelFacts
+
+
+class LlamaCpp:
+    """`engine: llamacpp`. A non-streaming request runs to its end when its client leaves, so all are streamed (A8)."""
+
+    name = "llamacpp"
+    binaries: tuple[str, ...] = ("llama-server",)
+    streams_to_abort = True
+    facts_paths: tuple[str, ...] = ("/props",)
+
+    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
+        """Our flags, then the user's `args`, which win, then the address, which is ours alone (`port:` sets it)."""
+        ours = [word for flag in _chosen(model, facts, build, port) for word in flag]
+        address = ("--host", "127.0.0.1", "--port", str(port))
+        return Command((*build.argv, *ours, *model.args, *address), _environment(model))
+
+    def ready_path(self, model: ModelConfig) -> str:
+        """It answers 503 from some 10 ms after the start on, and 200 when the model is loaded."""
+        return model.health or "/health"
+
+    def is_ready(self, status: int, body: bytes) -> bool:
+        """`{"status":"ok"}`; the body is looked at because another program could have taken the port."""
+        return status == 200 and b'"ok"' in body
+
+    def served(self, replies: Mapping[str, bytes]) -> Served:
+        """`/props` tells `total_slots` and the context of one slot."""
+        try:
+            props = json.loads(replies["/props"])
+            return Served(_count(props["total_slots"]), _count(props["default_generation_settings"]["n_ctx"]))
+        except (ValueError, LookupError, TypeError):
+            return Served()
+
+    def progress(self, line: str) -> Progress | None:
+        """Fractions where the build has progress mode, else stages."""
+        return log.progress(line)
+
+    def failure(self, lines: Sequence[str]) -> str:
+        """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
+        return log.failure(lines)
+
+    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+        """Estimated bytes (see `layout.footprint` for how far off); None without facts."""
+        if facts is None or not facts.weights:
+            return None
+        return layout.footprint(layout.layout(model, facts), facts)
+
+
+def _chosen(model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Iterator[tuple[str, ...]]:
+    """Our flags that this build knows and about which the user has said nothing."""
+    for names, *words in _wanted(model, facts, build, port):
+        known = next((name for name in names if not build.flags or name in build.flags), None)
+        if known is not None and not flags.given(model.args, names):
+            yield (known, *words)
+
+
+def _wanted(
+    model: ModelConfig, facts: ModelFacts | None, build: Build, port: int
+) -> Iterator[tuple[Names] | tuple[Names, str]]:
+    """All that we would say. Left to the engine: its web page (reached through `/upstream`), threads, repacking."""
+    plan, kind = layout.layout(model, facts), layout.kind_of(model, facts)
+    yield flags.MODEL, str(model.path)
+    yield flags.ALIAS, model.served_name or model.id
+    yield flags.CONTEXT, str(plan.cells)
+    yield flags.SLOTS, str(plan.slots)
+    # Fitting reads the file's head once more (0.1 to 1.2 s) to shrink context and layers to the memory free just then.
+    # Making room is the ledger's work here, and a model is to run the same way each time.
+    yield flags.FIT, "off"
+    if build.flags and not flags.given(tuple(build.flags), flags.FIT):
+        yield flags.GPU_LAYERS, "999"  # builds from before fitting leave the GPU unused by default
+    if model.profile == "fast-start":
+        yield (flags.NO_WARMUP,)  # the first answer pays for it instead
+    if kind is Kind.CHAT:
+        yield (flags.JINJA,)  # tools need it where it is not the default; it must stand before a user's --chat-template
+    else:
+        yield (flags.RERANK if kind is Kind.RERANK else flags.EMBEDDING,)
+        yield flags.BATCH, str(plan.ubatch)
+        yield flags.UBATCH, str(plan.ubatch)
+    if model.mmproj is not None:
+        yield flags.MMPROJ, str(model.mmproj)
+    # By default any web page may read what a server on this machine answers.
+    yield flags.CORS, f"http://127.0.0.1:{port}"
+
+
+def _environment(model: ModelConfig) -> dict[str, str]:
+    """Progress mode, which llama-server has for children of its own router (undocumented).
+
+    It writes lines to stdout, and ends at once when its stdin closes. So it needs a launcher that holds stdin, as our
+    keeper does, and closes it before SIGTERM (which alone would wait for stdin too). Elsewhere stdin is /dev/null.
+    """
+    mode = {"LLAMA_SERVER_ROUTER_PORT": "1"} if model.launcher in {None, "process"} else {}
+    return {**mode, **model.env}
+
+
+def _count(number: object) -> int | None:
+    return number if isinstance(number, int) and number > 0 else None

@@ -1,0 +1,1 @@
+"""What model files say about themselves, as `ports.ModelFacts`. Pure: bytes and streams in, values out."""

@@ -1,0 +1,1 @@
+"""Starting, finding and stopping engines; no launcher knows an engine."""

@@ -1,0 +1,188 @@
+"""The one owner of the picture: events go in, `planner.step` decides, actions go out.
+
+Everything happens in one loop without an await in between, so a request for a free slot is granted within the call.
+Knows nothing of HTTP, engines or processes: actions go to `effects`, answers come back as events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, Self
+
+from roundhouse.core import planner
+from roundhouse.core.model import Arrived, Departed, Grant, Refuse, Start, Stop, Tick
+from roundhouse.core.waiting import Waiting, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from roundhouse.core.model import Action, Event, Fleet, Ticket
+    from roundhouse.errors import RouterError
+
+    Observer = Callable[[Event, list[Action], float], None]
+
+
+class Doer(Protocol):
+    """Whoever carries out actions; answers each with an event."""
+
+    def do(self, action: Start | Stop) -> None:
+        """Begins; returns at once."""
+        ...
+
+
+class Lease:
+    """A request's claim on a model: asked for on entering, given back on leaving, whatever happened in between.
+
+    Attributes:
+        grant: set once the request may go to an instance.
+        error: set if it never may.
+    """
+
+    __slots__ = ("_done", "_supervisor", "error", "grant", "ticket")
+
+    def __init__(self, supervisor: Supervisor, ticket: Ticket) -> None:
+        self._supervisor = supervisor
+        self.ticket = ticket
+        self.grant: Grant | None = None
+        self.error: RouterError | None = None
+        self._done: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._supervisor.leases[self.ticket.id] = self
+        self._supervisor.post(Arrived(self.ticket))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._supervisor.leases.pop(self.ticket.id, None)
+        self._supervisor.post(Departed(self.ticket.id))
+
+    @property
+    def settled(self) -> bool:
+        """Granted or refused."""
+        return self.grant is not None or self.error is not None
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Waits until it is settled, at most `seconds`; true if it is."""
+        if not self.settled:
+            self._done = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.wait_for(self._done, seconds)
+            except TimeoutError:
+                return False
+            finally:
+                self._done = None
+        return True
+
+    def result(self) -> Grant:
+        """The grant.
+
+        Raises:
+            RouterError: the refusal.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.grant is not None
+        return self.grant
+
+    def waiting(self) -> Waiting:
+        """What to tell the client meanwhile."""
+        return explain(self._supervisor.fleet, self.ticket, self._supervisor.now())
+
+    def settle(self, outcome: Grant | Refuse) -> None:
+        """Called by the supervisor, once."""
+        if isinstance(outcome, Grant):
+            self.grant = outcome
+        else:
+            self.error = outcome.error
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+
+class Supervisor:
+    """The mailbox and the loop around `step`. Use as an async context manager inside a running loop."""
+
+    def __init__(self, fleet: Fleet, doer: Doer, clock: Callable[[], float]) -> None:
+        self.fleet = fleet
+        self.leases: dict[int, Lease] = {}
+        self.now = clock
+        self.observers: list[Observer] = []
+        self._doer = doer
+        self._mail: deque[Event] = deque()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._next_ticket = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def next_ticket(self) -> int:
+        """A fresh ticket number."""
+        self._next_ticket += 1
+        return self._next_ticket
+
+    def lease(self, ticket: Ticket) -> Lease:
+        """A place for this request: `async with supervisor.lease(ticket) as lease`."""
+        return Lease(self, ticket)
+
+    def statistics(self) -> Fleet:
+        """A snapshot of the whole picture."""
+        return self.fleet.copy()
+
+    def post(self, event: Event) -> None:
+        """Takes an event in and does what follows from it before it returns (events posted meanwhile included)."""
+        self._mail.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        hurried = True
+        try:
+            while self._mail:
+                event = self._mail.popleft()
+                hurried = hurried and not self.fleet.queued and isinstance(event, (Arrived, Departed))
+                self._handle(event)
+        finally:
+            self._busy = False
+        # The hot path (nobody waits, before or after) leaves the timer alone: it can only be early, and then looks again.
+        if self._timer is None or self.fleet.queued or not hurried:
+            self._arm()
+
+    def _handle(self, event: Event) -> None:
+        now = self.now()
+        actions = planner.step(self.fleet, event, now)
+        for action in actions:
+            if isinstance(action, (Grant, Refuse)):
+                lease = self.leases.get(action.ticket.id)
+                if lease is not None:
+                    lease.settle(action)
+            else:
+                self._doer.do(action)
+        for observer in self.observers:
+            observer(event, actions, now)
+
+    def _arm(self) -> None:
+        """Sets the one timer to when time alone changes something."""
+        at = planner.next_wakeup(self.fleet, self.now())
+        if at == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at is not None:
+            delay = max(0.0, at - self.now()) + 0.001
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = None
+        self.post(Tick())

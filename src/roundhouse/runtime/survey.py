@@ -1,0 +1,109 @@
+"""Reads the devices again and again and tells the planner: what others use, and what each engine really occupies (D1, D2).
+
+Between readings nothing runs here. One reading at a time; the loop is never blocked by it (the reader uses a thread).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from roundhouse.core.model import Device, Measured, Surveyed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from roundhouse.core.model import DeviceId, Event, Fleet, InstanceId
+    from roundhouse.ports import DeviceReader, Reading
+
+BUSY_EVERY, IDLE_EVERY = 2.0, 15.0
+"""Seconds between readings while engines live, and while none does."""
+SETTLE_LIMIT = 30.0
+"""Seconds for which an ended engine's memory is waited for (spec D2)."""
+SETTLE_SHARE = 0.75
+"""Part of an ended engine's memory that must be back; the rest may be somebody else's new use (Ollama waits for as much)."""
+
+
+class Survey:
+    """Turns readings into events. `trees` gives the root pid of each instance, `budgets` the configured sizes."""
+
+    def __init__(
+        self,
+        reader: DeviceReader,
+        budgets: Mapping[DeviceId, int],
+        fleet: Fleet,
+        trees: Callable[[], dict[InstanceId, int]],
+        post: Callable[[Event], None],
+    ) -> None:
+        self._reader = reader
+        self._budgets = budgets
+        self._fleet = fleet
+        self._trees = trees
+        self._post = post
+        self._peaks: dict[InstanceId, dict[DeviceId, int]] = {}
+        self._lock = asyncio.Lock()
+        self.last: Reading | None = None
+
+    def peak(self, instance: InstanceId) -> Mapping[DeviceId, int]:
+        """The most that an instance was ever seen to occupy."""
+        return self._peaks.get(instance, {})
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        while True:
+            await self.read()
+            await asyncio.sleep(BUSY_EVERY if self._fleet.instances else IDLE_EVERY)
+
+    async def read(self) -> Reading:
+        """One reading, told to the planner."""
+        async with self._lock:
+            reading = await self._reader.read(self._trees())
+            self.last = reading
+        self._post(Surveyed(tuple(self._devices(reading))))
+        for instance, sizes in reading.ours.items():
+            self._measured(instance, sizes)
+        for gone in set(self._peaks) - set(self._fleet.instances):
+            del self._peaks[gone]
+        return reading
+
+    async def settled(self, instance: InstanceId) -> None:
+        """Returns when an ended engine's device memory is back, at most after 30 s; then what is missing counts as foreign."""
+        held = {d: size for d, size in self.peak(instance).items() if not _returned_by_kernel(d)}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SETTLE_LIMIT
+        before = dict(self.last.used) if self.last else {}
+        delay = 0.02
+        while held and loop.time() < deadline:
+            reading = await self.read()
+            back = (before.get(d, 0) - reading.used.get(d, 0) >= size * SETTLE_SHARE for d, size in held.items())
+            if all(back):
+                return
+            await asyncio.sleep(delay)
+            delay = min(0.5, delay * 1.5)
+
+    def _devices(self, reading: Reading) -> list[Device]:
+        found = []
+        for name, total in reading.total.items():
+            ours = sum(sizes.get(name, 0) for sizes in reading.ours.values())
+            foreign = max(0, reading.used.get(name, 0) - ours)
+            holders = reading.holders.get(name, ())
+            found.append(Device(name, self._budgets.get(name, total), total, foreign, holders))
+        return found
+
+    def _measured(self, instance: InstanceId, sizes: Mapping[DeviceId, int]) -> None:
+        model = self._fleet.instances.get(instance)
+        state = self._fleet.models[model] if model is not None else None
+        if state is None or state.instance is None:
+            return
+        peak = self._peaks.setdefault(instance, {})
+        peak.update({d: max(size, peak.get(d, 0)) for d, size in sizes.items() if d in state.spec.claim})
+        # While it lives it may still grow to what was estimated; only more than that is news for the ledger.
+        claim = {d: max(size, state.instance.claim.get(d, 0)) for d, size in peak.items()}
+        learned = {d: max(size, state.claim.get(d, 0)) for d, size in peak.items()}
+        if claim != {d: state.instance.claim.get(d) for d in claim}:
+            self._post(Measured(instance, claim, learned))
+
+
+def _returned_by_kernel(device: DeviceId) -> bool:
+    """RAM is free when the process is gone; a GPU's driver may take longer."""
+    return device == "ram"

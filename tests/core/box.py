@@ -1,0 +1,620 @@
+"""A whole box in virtual time, with one oracle per rule of the scheduler.
+
+`Box` plays everything around the core: clients, engines, foreign programs, the clock. It keeps its own books, made only
+from the events it sent and the actions it got, and holds every step against them. Nothing here calls the planner's own
+arithmetic: an oracle that shares the code it judges can't find its faults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from roundhouse.core.model import (
+    Arrived,
+    Asked,
+    BecameReady,
+    ClosingTime,
+    Departed,
+    Device,
+    Event,
+    Exited,
+    Fleet,
+    Found,
+    Grant,
+    InstanceId,
+    Kind,
+    Measured,
+    ModelSpec,
+    Phase,
+    Policy,
+    Refuse,
+    Start,
+    Stop,
+    Surveyed,
+    TaskRule,
+    Tick,
+    Ticket,
+    Want,
+)
+from roundhouse.core.planner import next_wakeup, step, whole_step
+from roundhouse.errors import (
+    LoadFailed,
+    NoRoom,
+    QueueFull,
+    QueueTimeout,
+    ShuttingDown,
+    TaskRefused,
+    TooManyRequests,
+)
+
+FAILURE_WINDOW, BACKOFF_FIRST, BACKOFF_MOST = 600.0, 5.0, 300.0
+PRESENT = (Phase.STARTING, Phase.READY)
+
+
+@dataclass
+class Engine:
+    """What the world knows of an engine: made by Start or Found, gone after Exited."""
+
+    model: str
+    claim: dict[str, int]
+    slots: int = 1
+    ready_at: float | None = None
+    stopped: bool = False
+    unload_asked: bool = False
+    answers: set[int] = field(default_factory=set)
+    draining_since: float | None = None
+    unwanted_since: float | None = None
+    asked: bool = False
+    used: float = 0.0
+
+
+class Box:
+    """The world. Each method is something that can happen; `happens` is the one way into the core."""
+
+    def __init__(self, specs: list[ModelSpec], devices: list[Device], policy: Policy) -> None:
+        self.fleet = Fleet(specs, devices, policy)
+        self.specs = {spec.id: spec for spec in specs}
+        self.policy = policy
+        self.now = 1000.1
+        self.late = False
+        self.engines: dict[InstanceId, Engine] = {}
+        self.waiting: dict[int, Ticket] = {}
+        self.answering: dict[int, InstanceId] = {}
+        self.failures: dict[str, list[float]] = {}
+        self.backoff: dict[str, float] = {}
+        self.idle_since: dict[str, float] = {}
+        self.blocked_since: dict[str, float] = {}
+        self.tickets = 0
+
+    # --- what can happen ---
+
+    def arrives(self, model: str, key: str = "", priority: int = 0, task: bool = False, allowed: frozenset[str] | None = None) -> int:
+        self.tickets += 1
+        self.happens(Arrived(Ticket(self.tickets, model, self.now, key, priority, task, allowed)))
+        return self.tickets
+
+    def departs(self, ticket: int) -> None:
+        self.happens(Departed(ticket))
+
+    def becomes_ready(self, instance: InstanceId, slots: int | None) -> None:
+        self.happens(BecameReady(instance, slots, 1.0))
+
+    def exits(self, instance: InstanceId, expected: bool = False) -> None:
+        self.happens(Exited(instance, "CUDA error", expected=expected))
+
+    def foreign(self, device: str, size: int) -> None:
+        before = self.fleet.devices[device]
+        self.happens(Surveyed((Device(device, before.total, before.physical, size, ("firefox (pid 7, 1 GiB)",)),)))
+
+    def passes(self, seconds: float, late: bool = False) -> None:
+        """Time passes to the next wakeup or by `seconds`, whichever is earlier (`late`: the wakeup is missed for now)."""
+        due = next_wakeup(self.fleet, self.now)
+        until = self.now + seconds
+        if late or due is None or until < due:
+            if not late:
+                self._check_nothing_is_missed(until)
+            self.late = self.late or (due is not None and until >= due)
+            self.now = until
+            return
+        if self.now < (self.now + due) / 2 < due:
+            self._check_nothing_is_missed((self.now + due) / 2)
+        self.now = max(self.now, due)
+        self.happens(Tick())
+
+    def _check_nothing_is_missed(self, until: float) -> None:
+        """Between now and the next wakeup, time alone changes nothing."""
+        if self.late:
+            return
+        twin = self.fleet.copy()
+        actions = whole_step(twin, Tick(), until)
+        assert not actions, f"missed by next_wakeup: {actions}"
+        assert twin == self.fleet, f"missed by next_wakeup: {twin} is not {self.fleet}"
+
+    # --- one step and its oracles ---
+
+    def happens(self, event: Event) -> None:
+        before = self.fleet.copy()
+        whole = self.fleet.copy()
+        actions = step(self.fleet, event, self.now)
+        self._check_short_way(whole, event, actions)
+        if self.late:
+            actions = actions + step(self.fleet, Tick(), self.now)
+        self.late = False
+        self._check_fixed_point()
+        self._note(event)
+        for action in actions:
+            self._note_action(action, event, before)
+        self._after(event, before, actions)
+
+    def _check_short_way(self, whole: Fleet, event: Event, actions: list) -> None:
+        """The short way, with the Tick that follows, is the whole step."""
+        all_whole = whole_step(whole, event, self.now) + whole_step(whole, Tick(), self.now)
+        quick = self.fleet.copy()
+        all_quick = actions + whole_step(quick, Tick(), self.now)
+        assert _plain(all_quick) == _plain(all_whole)
+        assert quick == whole
+
+    def _check_fixed_point(self) -> None:
+        twin = self.fleet.copy()
+        more = whole_step(twin, Tick(), self.now)
+        assert not more, f"a second Tick at the same time did {more}"
+        assert twin == self.fleet, f"a second Tick at the same time changed {self.fleet} to {twin}"
+        due = next_wakeup(self.fleet, self.now)
+        assert due is None or due > self.now, f"next_wakeup {due} is not after {self.now}"
+
+    def _note(self, event: Event) -> None:
+        """Writes the event into the world's own books."""
+        if isinstance(event, Arrived):
+            self.waiting[event.ticket.id] = event.ticket
+        elif isinstance(event, Departed):
+            self.waiting.pop(event.ticket, None)
+            instance = self.answering.pop(event.ticket, None)
+            if instance in self.engines:
+                self.engines[instance].answers.discard(event.ticket)
+                self.engines[instance].used = self.now
+        elif isinstance(event, BecameReady):
+            engine = self.engines[event.instance]
+            engine.ready_at = engine.used = self.now
+            engine.slots = self.specs[engine.model].slots or event.slots or 1
+            self.idle_since[engine.model] = self.now
+        elif isinstance(event, Found):
+            engine = Engine(event.model, dict(self.specs[event.model].claim), asked=True, used=self.now)
+            engine.slots = self.specs[event.model].slots or event.slots or 1
+            engine.ready_at = self.now if event.ready else None
+            self.engines[event.instance] = engine
+        elif isinstance(event, Exited):
+            self._note_exit(event)
+        elif isinstance(event, Measured):
+            self.engines[event.instance].claim.update(event.claim)
+        elif isinstance(event, Asked):
+            self._note_asked(event)
+
+    def _note_asked(self, event: Asked) -> None:
+        living = [e for e in self.engines.values() if e.model == event.model]
+        if event.want is Want.UNLOAD:
+            if any(e.ready_at is None and not e.stopped for e in living):
+                self.idle_since[event.model] = self.now
+            for engine in living:
+                engine.unload_asked = True
+                engine.asked = False
+            return
+        if all(e.stopped for e in living):
+            self.failures.pop(event.model, None)
+            self.backoff.pop(event.model, None)
+        for engine in living:
+            engine.asked = True
+            engine.unload_asked = engine.unload_asked and engine.stopped
+
+    def _note_exit(self, event: Exited) -> None:
+        engine = self.engines.pop(event.instance)
+        self.idle_since[engine.model] = self.now
+        if event.expected or engine.stopped:
+            return
+        recent = [t for t in self.failures.get(engine.model, []) if self.now - t < FAILURE_WINDOW] + [self.now]
+        self.failures[engine.model] = recent
+        if len(recent) >= 3:
+            self.backoff[engine.model] = self.now + min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (len(recent) - 3))
+
+    def _note_action(self, action: object, event: Event, before: Fleet) -> None:
+        if isinstance(action, Start):
+            self._check_start(action)
+            self.engines[action.instance] = Engine(action.model, dict(action.claim), used=self.now)
+            self.engines[action.instance].asked = before.models[action.model].asked is not None or (
+                isinstance(event, Asked) and event.want is Want.LOAD and event.model == action.model
+            )
+        elif isinstance(action, Stop):
+            self._check_stop(action)
+            self.engines[action.instance].stopped = True
+        elif isinstance(action, Grant):
+            self._check_grant(action, event, before)
+            del self.waiting[action.ticket.id]
+            self.answering[action.ticket.id] = action.instance
+            self.engines[action.instance].answers.add(action.ticket.id)
+            self.engines[action.instance].used = self.now
+        elif isinstance(action, Refuse):
+            assert action.ticket.id in self.waiting, f"answered twice or after it left: {action}"
+            self._check_refusal(action, event, before)
+            del self.waiting[action.ticket.id]
+
+    # --- oracles on actions ---
+
+    def usable(self, device: str) -> int:
+        found = self.fleet.devices[device]
+        return found.total - max(0, found.foreign - max(0, found.physical - found.total))
+
+    def held(self, device: str) -> int:
+        return sum(engine.claim.get(device, 0) for engine in self.engines.values())
+
+    def _check_start(self, action: Start) -> None:
+        assert not self.fleet.closing
+        assert all(e.model != action.model for e in self.engines.values()), "two engines of one model"
+        for device, size in action.claim.items():
+            assert self.held(device) + size <= self.usable(device), f"{device} oversubscribed by {action}"
+            loading = [e for e in self.engines.values() if e.ready_at is None and not e.stopped and device in e.claim]
+            assert not loading, f"two loads at a time on {device}: {action.model} beside {loading}"
+        waiters = [t for t in self.waiting.values() if t.model == action.model]
+        asked = self.fleet.models[action.model].instance
+        assert waiters or (asked is not None and asked.asked), "started for nobody"
+
+    def _check_stop(self, action: Stop) -> None:
+        engine = self.engines[action.instance]
+        assert not engine.stopped, "stopped twice"
+        limit = self.policy.drain_timeout
+        if engine.answers:
+            assert limit is not None, "an answer was cut"
+            assert engine.draining_since is not None, "an answer was cut without draining"
+            assert self.now >= engine.draining_since + limit - 1e-6, "an answer was cut before the drain limit"
+        if engine.ready_at is None:
+            unwanted = engine.unwanted_since
+            given_up = unwanted is not None and self.now >= unwanted + self.policy.unwanted_grace
+            assert engine.unload_asked or given_up, "a load was ended without reason"
+        elif self.specs[engine.model].pinned:
+            assert engine.unload_asked, "a pinned model left"
+
+    def _check_grant(self, action: Grant, event: Event, before: Fleet) -> None:
+        ticket = action.ticket
+        assert ticket.id in self.waiting, f"answered twice or after it left: {action}"
+        engine = self.engines[action.instance]
+        assert engine.ready_at is not None, "granted on an engine that is not ready"
+        assert not engine.stopped, "granted on an engine that was told to stop"
+        assert len(engine.answers) < engine.slots, "granted above the slots"
+        assert engine.model == action.model
+        was, now = before.models[engine.model].instance, self.fleet.models[engine.model].instance
+        both = [i.phase for i in (was, now) if i is not None]
+        if both == [Phase.DRAINING, Phase.DRAINING]:
+            # Called back, granted what waited for longer than the one who wants its place now, and sent away again.
+            recalled = event == Asked(engine.model, Want.LOAD)
+            since = self._wanted_since(now.leaving.removeprefix("room for ")) if now is not None and now.for_room else None
+            assert recalled or (since is not None and ticket.arrived <= since), "granted on a draining engine"
+        if action.model != ticket.model:
+            assert ticket.task, "a request went to another model"
+            assert self.policy.tasks is TaskRule.RESIDENT
+            assert ticket.allowed is None or action.model in ticket.allowed, "a task went where its key may not"
+            assert self.specs[action.model].kind is self.specs[ticket.model].kind is Kind.CHAT
+            assert all(e.model != ticket.model for e in self.engines.values()), "moved although its own model is here"
+        for other in self.waiting.values():
+            if other.model == action.model and ticket.model == action.model and other.id != ticket.id:
+                key, mine = (other.task, -other.priority, other.arrived, other.id), (ticket.task, -ticket.priority, ticket.arrived, ticket.id)
+                assert mine < key, f"{ticket} before {other}"
+
+    def _check_refusal(self, action: Refuse, event: Event, before: Fleet) -> None:
+        """Every refusal has its reason in the world."""
+        ticket, error = action.ticket, action.error
+        engine = next((e for e in self.engines.values() if e.model == ticket.model), None)
+        arrived_now = isinstance(event, Arrived) and event.ticket.id == ticket.id
+        if isinstance(error, QueueTimeout):
+            assert engine is None or engine.ready_at is not None or engine.stopped, "timed out during its load"
+            start = max(ticket.arrived, self.idle_since.get(ticket.model, 0.0))
+            assert self.now >= start + self.policy.queue_timeout
+        elif isinstance(error, TaskRefused):
+            assert ticket.task
+            assert engine is None
+            assert self.policy.tasks is not TaskRule.QUEUE
+        elif isinstance(error, NoRoom):
+            needed = self.fleet.models[ticket.model].claim
+            staying: dict[str, int] = {}
+            for e in self.engines.values():
+                if self.specs[e.model].pinned and not e.stopped and not e.unload_asked:
+                    for device, size in e.claim.items():
+                        staying[device] = staying.get(device, 0) + size
+            totals = {d.id: d.total for d in self.fleet.devices.values()}
+            never = any(size > totals.get(device, 0) - staying.get(device, 0) for device, size in needed.items())
+            now = any(size > self.usable(device) - staying.get(device, 0) for device, size in needed.items() if device in totals)
+            since = self.blocked_since.get(ticket.model)
+            held_up = now and since is not None and self.now >= since + self.policy.memory_wait
+            assert never or held_up, f"refused for room without need: {error}"
+        elif isinstance(error, LoadFailed):
+            failed_now = isinstance(event, Exited) and before.instances[event.instance] == ticket.model
+            assert failed_now or self.backoff.get(ticket.model, 0.0) > self.now
+            assert error.retry_after is not None and error.retry_after > 0
+        elif isinstance(error, QueueFull):
+            assert arrived_now and len(self.waiting) - 1 >= self.policy.queue_limit
+        elif isinstance(error, TooManyRequests):
+            mine = [t for t in self.waiting.values() if t.key == ticket.key and t.id != ticket.id]
+            assert arrived_now and len(mine) >= self.policy.queue_per_key
+        else:
+            assert isinstance(error, ShuttingDown) and self.fleet.closing, f"unexpected {error!r}"
+
+    # --- oracles on the picture after a step ---
+
+    def _after(self, event: Event, before: Fleet, actions: list) -> None:
+        self._follow_phases(before)
+        self._check_books()
+        self._check_backoff(event, actions)
+        if self.fleet.closing:
+            assert not self.waiting
+            return
+        self._check_idle()
+        self._check_bounds()
+        self._check_free_slots()
+        self._check_leavers(before, actions)
+        self._check_order(before, actions)
+        self._follow_blocked()
+
+    def _follow_phases(self, before: Fleet) -> None:
+        for number, engine in self.engines.items():
+            now = self.fleet.models[engine.model].instance
+            was = before.models[engine.model].instance
+            assert now is not None and now.id == number
+            if now.phase is Phase.DRAINING:
+                if engine.draining_since is None:
+                    engine.draining_since = self.now
+            elif now.phase is Phase.READY:
+                engine.draining_since = None
+                if was is not None and was.phase is Phase.DRAINING:
+                    engine.unload_asked = False
+            left = was is not None and was.phase is Phase.READY and now.phase in (Phase.DRAINING, Phase.STOPPING)
+            if left:
+                self._check_reason_to_leave(engine, now.for_room)
+            nobody = engine.ready_at is None and not engine.asked and all(t.model != engine.model for t in self.waiting.values())
+            engine.unwanted_since = (engine.unwanted_since or self.now) if nobody else None
+
+    def _check_reason_to_leave(self, engine: Engine, for_room: bool) -> None:
+        spec = self.specs[engine.model]
+        assert engine.ready_at is not None
+        if for_room:
+            assert not spec.pinned, "a pinned model had to make room"
+            assert self.now >= engine.ready_at + spec.min_resident, "min_resident was not kept"
+        elif not engine.unload_asked:
+            assert spec.ttl is not None and not spec.pinned, "left without reason"
+            assert self.now >= engine.used + spec.ttl, "left before its ttl"
+            assert not engine.answers, "left for idleness with answers under way"
+
+    def _check_books(self) -> None:
+        fleet = self.fleet
+        queues = {t.id: t for m in fleet.models.values() for t in m.queue}
+        assert queues == self.waiting
+        assert fleet.queued == {t.id: t.model for t in self.waiting.values()}
+        assert fleet.granted == self.answering
+        assert set(fleet.instances) == set(fleet.use) == set(self.engines)
+        for number, engine in self.engines.items():
+            instance = fleet.models[engine.model].instance
+            assert instance is not None and instance.id == number and fleet.instances[number] == engine.model
+            assert fleet.use[number].active == len(engine.answers)
+            assert dict(instance.claim) == engine.claim
+            assert instance.stop_sent == engine.stopped == (instance.phase is Phase.STOPPING)
+            assert (instance.phase is Phase.STARTING) == (engine.ready_at is None and not engine.stopped)
+            if engine.ready_at is not None:
+                assert instance.slots == engine.slots
+
+    def _check_backoff(self, event: Event, actions: list) -> None:
+        """From the third failure on, the answer comes at once; before and after, nobody is refused for it."""
+        if not isinstance(event, Arrived) or self.fleet.closing:
+            return
+        model = event.ticket.model
+        here = any(e.model == model for e in self.engines.values())
+        refused = any(isinstance(a, Refuse) and a.ticket.id == event.ticket.id and type(a.error) is LoadFailed for a in actions)
+        assert refused == (not here and self.backoff.get(model, 0.0) > self.now)
+
+    def _check_idle(self) -> None:
+        """Nobody stays beyond its ttl, and no load goes on for nobody."""
+        for engine in self.engines.values():
+            spec = self.specs[engine.model]
+            instance = self.fleet.models[engine.model].instance
+            assert instance is not None
+            if instance.phase is Phase.READY and spec.ttl is not None and not spec.pinned and not engine.answers:
+                assert engine.used + spec.ttl > self.now, f"{engine.model} is idle beyond its ttl"
+            if instance.phase is Phase.STARTING and engine.unwanted_since is not None:
+                assert engine.unwanted_since + self.policy.unwanted_grace > self.now, "a load goes on for nobody"
+            if instance.phase is Phase.DRAINING:
+                assert engine.answers, "drained and not stopped"
+                limit = self.policy.drain_timeout
+                assert limit is None or engine.draining_since is None or engine.draining_since + limit > self.now
+
+    def _check_bounds(self) -> None:
+        assert len(self.waiting) <= self.policy.queue_limit
+        for ticket in self.waiting.values():
+            mine = sum(1 for t in self.waiting.values() if t.key == ticket.key)
+            assert mine <= self.policy.queue_per_key
+            engine = next((e for e in self.engines.values() if e.model == ticket.model), None)
+            loading = engine is not None and engine.ready_at is None and not engine.stopped
+            start = max(ticket.arrived, self.idle_since.get(ticket.model, 0.0))
+            assert loading or start + self.policy.queue_timeout > self.now, "waits beyond queue.timeout"
+
+    def _check_free_slots(self) -> None:
+        """Nobody waits beside a free slot of its model; tasks neither, nor for nothing."""
+        for ticket in self.waiting.values():
+            state = self.fleet.models[ticket.model]
+            if state.instance is not None:
+                free = self.fleet.use[state.instance.id].active < state.instance.slots
+                assert not (state.instance.phase is Phase.READY and free), f"{ticket} waits beside a free slot"
+            elif ticket.task and self._wanted_since(ticket.model) is None:
+                hosts = self._hosts(ticket)
+                assert hosts or self.policy.tasks is TaskRule.QUEUE, f"{ticket} waits for nothing"
+                for host in hosts:
+                    queued = any(t.model == host.model for t in self.waiting.values())
+                    assert queued or len(host.answers) >= host.slots, f"task {ticket} waits beside {host}"
+
+    def _hosts(self, ticket: Ticket) -> list[Engine]:
+        if self.policy.tasks is not TaskRule.RESIDENT or self.specs[ticket.model].kind is not Kind.CHAT:
+            return []
+        ready = [e for e in self.engines.values() if self.fleet.models[e.model].instance.phase is Phase.READY]  # type: ignore[union-attr]
+        return [
+            e
+            for e in ready
+            if (ticket.allowed is None or e.model in ticket.allowed)
+            and self.specs[e.model].kind is Kind.CHAT
+            and not self.specs[e.model].remote
+        ]
+
+    def _wanted_since(self, model: str) -> float | None:
+        times = [t.arrived for t in self.waiting.values() if t.model == model and not t.task]
+        asked = self.fleet.models[model].asked
+        return min([*times, *([asked] if asked is not None else [])], default=None)
+
+    def _candidates(self) -> list[tuple[float, str, dict[str, int]]]:
+        """Models that wait for room and may ever get it, oldest first."""
+        order = {name: place for place, name in enumerate(self.fleet.models)}
+        found = []
+        for name, state in self.fleet.models.items():
+            since = self._wanted_since(name)
+            if state.instance is None and since is not None and not self._held_up(name):
+                found.append((since, order[name], name, dict(state.claim)))
+        return [(since, name, claim) for since, _, name, claim in sorted(found)]
+
+    def _held_up(self, model: str) -> bool:
+        """Whether it would not fit even if all of ours but the pinned ones left."""
+        for device, size in self.fleet.models[model].claim.items():
+            staying = sum(
+                i.claim.get(device, 0)
+                for i in self.fleet.live()
+                if self.specs[i.model].pinned and i.phase in PRESENT
+            )
+            if size > self.usable(device) - staying:
+                return True
+        return False
+
+    def _check_leavers(self, before: Fleet, actions: list) -> None:
+        """Who leaves for room: sufficient for its beneficiary, each one necessary, none for a younger one or a task."""
+        live = self.fleet.live()
+        leaving = {i.id: i for i in live if i.for_room and i.phase is Phase.DRAINING}
+        stopping_before = {i.id for i in before.live() if i.phase is Phase.STOPPING}
+        stopped = {i.id: i for i in live if i.for_room and i.phase is Phase.STOPPING and i.id not in stopping_before}
+        room = {d: self.usable(d) - self.held(d) for d in self.fleet.devices}
+        coming = dict(room)
+        for i in live:
+            if i.phase not in PRESENT and i.id not in leaving:
+                _add(coming, i.claim, +1)
+        spare = {number: dict(coming) for number in stopped}
+        for number, i in stopped.items():
+            _add(spare[number], i.claim, -1)
+        unneeded = set(stopped)
+        for since, name, claim in self._candidates():
+            if _fits(claim, coming) and _fits(claim, room):
+                beside = any(d in i.claim for i in live if i.phase is Phase.STARTING for d in claim)
+                assert beside, f"{name} could be started"
+                _add(room, claim, -1)
+            group = [leaving.pop(n) for n in list(leaving) if leaving[n].leaving == f"room for {name}"]
+            for instance in group:
+                self._check_may_leave_for(instance.model, name, since)
+                for pool in (coming, *spare.values()):
+                    _add(pool, instance.claim, +1)
+            if group:
+                assert _fits(claim, coming), f"{group} leave for {name} in vain"
+                for instance in group:
+                    without = dict(coming)
+                    _add(without, instance.claim, -1)
+                    assert not _fits(claim, without), f"{instance.model} leaves for {name} without need"
+            elif not _fits(claim, coming):
+                self._check_nobody_could_leave(since, name, claim, coming, leaving)
+            for number, pool in spare.items():
+                if not _fits(claim, pool):
+                    unneeded.discard(number)
+                if stopped[number].leaving == f"room for {name}":
+                    self._check_may_leave_for(stopped[number].model, name, since)
+                    assert number not in unneeded, f"{stopped[number].model} was stopped for {name} without need"
+                _add(pool, claim, -1)
+            _add(coming, claim, -1)
+        assert not leaving, f"leave for nobody: {leaving}"
+        # A place that comes free soon may be promised to the oldest in exchange for free room now: its user has started.
+        names = {f"room for {name}" for _, name, _ in self._candidates()}
+        names |= {f"room for {a.model}" for a in actions if isinstance(a, Start)}
+        assert all(i.leaving in names for i in stopped.values()), f"stopped for nobody: {stopped}"
+
+    def _check_may_leave_for(self, model: str, beneficiary: str, since: float) -> None:
+        older = self._wanted_since(model)
+        assert older is None or older >= since, f"{model} leaves for the younger {beneficiary}"
+
+    def _check_nobody_could_leave(self, since: float, name: str, claim: dict, coming: dict, leaving: dict) -> None:
+        most = dict(coming)
+        for i in self.fleet.live():
+            spec = self.specs[i.model]
+            older = self._wanted_since(i.model)
+            settled = self.now >= i.since + spec.min_resident
+            may = i.phase is Phase.READY and settled and not spec.pinned and (older is None or older >= since)
+            if may or i.id in leaving:
+                _add(most, i.claim, +1)
+        assert not _fits(claim, most), f"{name} waits although others could leave for it"
+
+    def _check_order(self, before: Fleet, actions: list) -> None:
+        """Room is promised to the oldest: whoever starts later leaves enough for it."""
+        started = {a.model: a.claim for a in actions if isinstance(a, Start)}
+        coming = {d: self.usable(d) - self.held(d) for d in self.fleet.devices}
+        for i in self.fleet.live():
+            if i.phase not in PRESENT:
+                _add(coming, i.claim, +1)
+        for since, name, claim in self._candidates():
+            _add(coming, claim, -1)
+            for model, theirs in started.items():
+                times = [t.arrived for t in self.waiting.values() if t.model == model and not t.task]
+                asked = before.models[model].asked
+                if min([*times, *([asked] if asked is not None else [])], default=self.now) > since:
+                    short = [d for d in theirs if d in claim and coming[d] < 0]
+                    assert not short, f"{model} took the room of {name}, which waits for longer"
+
+    def _follow_blocked(self) -> None:
+        for name in self.specs:
+            wants = self.fleet.models[name].instance is None and self._wanted_since(name) is not None
+            if wants and self._held_up(name):
+                self.blocked_since.setdefault(name, self.now)
+                assert self.blocked_since[name] + self.policy.memory_wait > self.now, f"{name} waits on for others' memory"
+            else:
+                self.blocked_since.pop(name, None)
+
+    # --- the end ---
+
+    def settle(self, busy: bool) -> None:
+        """Everything goes well from here on; all who wait now are answered soon, though loaded models stay busy."""
+        for device in list(self.fleet.devices):
+            if self.fleet.devices[device].foreign:
+                self.foreign(device, 0)
+        # Interactive requests always go before background tasks, so a busy box may keep those waiting.
+        old = {t.id for t in self.waiting.values() if not (busy and t.task)}
+        for _ in range(40 * len(self.specs) + 4 * len(old)):
+            if not old & set(self.waiting):
+                break
+            self._all_goes_well(busy)
+        assert not old & set(self.waiting), f"starved: {[self.waiting[t] for t in old & set(self.waiting)]} in {self.fleet}"
+        self.happens(ClosingTime())
+
+    def _all_goes_well(self, busy: bool) -> None:
+        for number in list(self.engines):
+            engine = self.engines.get(number)
+            if engine is None:
+                continue
+            if engine.stopped:
+                self.exits(number, expected=True)
+            elif engine.ready_at is None:
+                self.becomes_ready(number, 2)
+            elif engine.answers:
+                self.departs(min(engine.answers))
+                if busy and len([t for t in self.waiting.values() if t.key == "busy"]) < 5:
+                    self.arrives(engine.model, key="busy", priority=-9)
+        longest = max([spec.min_resident for spec in self.specs.values()])
+        until = self.now + max(1.0, longest / 5)
+        while self.now < until:
+            self.passes(until - self.now)
+
+
+def _fits(claim: dict[str, int], room: dict[str, int]) -> bool:
+    return all(size <= room.get(device, 0) for device, size in claim.items())
+
+
+def _add(room: dict[str, int], claim: object, sign: int) -> None:
+    for device, size in claim.items():  # type: ignore[attr-defined]
+        room[device] = room.get(device, 0) + sign * size
+
+
+def _plain(actions: list) -> list[str]:
+    """Actions as text: errors are equal when they say the same."""
+    return [repr(a) for a in actions]

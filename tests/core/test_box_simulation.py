@@ -1,0 +1,175 @@
+"""Hypothesis plays a whole box in virtual time; the oracles are in `tests.core.box`, one per rule."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from roundhouse.core.model import Asked, Device, Found, Kind, Measured, ModelSpec, Policy, TaskRule, Want
+from tests.core.box import Box
+
+PICK = st.integers(0, 11)
+SECONDS = st.sampled_from([0.1, 0.3, 1.7, 4.9, 10.1, 31.3, 333.3])
+FEW = st.sampled_from([None, None, None, 1, 2])
+
+
+@st.composite
+def claims(draw, devices: list[str], seat: bool):
+    first = draw(st.sampled_from(devices))
+    claim = {first: draw(st.sampled_from([2, 3, 4, 5, 6, 8, 10]))}
+    if len(devices) > 1 and draw(st.integers(0, 4)) == 0:
+        claim[devices[1 - devices.index(first)]] = draw(st.sampled_from([1, 3, 5]))
+    if seat and draw(st.integers(0, 2)) == 0:
+        claim["unit:tabby"] = 1
+    return claim
+
+
+@st.composite
+def boxes(draw):
+    names = ["gpu0", "gpu1"][: draw(st.integers(1, 2))]
+    seat = draw(st.booleans())
+    devices = [Device(n, 10, draw(st.sampled_from([0, 10, 12]))) for n in names]
+    if seat:
+        devices.append(Device("unit:tabby", 1))
+    specs = [
+        ModelSpec(
+            f"m{number}",
+            kind=draw(st.sampled_from([Kind.CHAT, Kind.CHAT, Kind.CHAT, Kind.EMBEDDING])),
+            claim=draw(claims(names, seat)),
+            slots=draw(st.sampled_from([None, 1, 2])),
+            pinned=draw(st.integers(0, 7)) == 0,
+            ttl=draw(st.sampled_from([None, None, 7.7, 60.3])),
+            min_resident=draw(st.sampled_from([0.0, 0.0, 3.1, 20.7])),
+        )
+        for number in range(draw(st.integers(2, 5)))
+    ]
+    policy = Policy(
+        queue_limit=draw(st.sampled_from([4, 50])),
+        queue_per_key=draw(st.sampled_from([2, 50])),
+        queue_timeout=draw(st.sampled_from([600.0, 600.0, 15.9])),
+        tasks=draw(st.sampled_from(list(TaskRule))),
+        task_model=draw(st.sampled_from([None, "m0"])),
+        drain_timeout=draw(st.sampled_from([None, None, None, 6.3])),
+    )
+    return Box(specs, devices, policy)
+
+
+class BoxMachine(RuleBasedStateMachine):
+    box: Box
+
+    @initialize(box=boxes(), found=st.lists(st.booleans(), max_size=3))
+    def opens(self, box, found):
+        self.box = box
+        free = {name: device.total for name, device in box.fleet.devices.items()}
+        for number, ready in enumerate(found):
+            model = f"m{number}"
+            if model not in box.specs:
+                return
+            claim = box.specs[model].claim
+            if all(size <= free[device] for device, size in claim.items()):
+                for device, size in claim.items():
+                    free[device] -= size
+                box.happens(Found(number + 1, model, 100, 2, ready))
+
+    def model(self, pick: int) -> str:
+        return f"m{pick % len(self.box.specs)}"
+
+    def engine(self, pick: int, *, loading: bool = False, ready: bool = False, stopped: bool = False) -> int | None:
+        found = [
+            number
+            for number, e in self.box.engines.items()
+            if (stopped if e.stopped else loading if e.ready_at is None else ready)
+        ]
+        return found[pick % len(found)] if found else None
+
+    @rule(pick=PICK, key=st.sampled_from(["", "ann", "bob"]), priority=st.sampled_from([0, 0, 0, 5]))
+    def a_request_comes(self, pick, key, priority):
+        self.box.arrives(self.model(pick), key, priority)
+
+    @rule(pick=PICK, among=st.sampled_from([None, None, frozenset({"m0", "m1"})]))
+    def a_task_comes(self, pick, among):
+        self.box.arrives(self.model(pick), task=True, allowed=among)
+
+    @precondition(lambda self: self.box.waiting)
+    @rule(pick=PICK)
+    def a_client_leaves(self, pick):
+        self.box.departs(sorted(self.box.waiting)[pick % len(self.box.waiting)])
+
+    @precondition(lambda self: self.box.answering)
+    @rule(pick=PICK)
+    def an_answer_ends(self, pick):
+        self.box.departs(sorted(self.box.answering)[pick % len(self.box.answering)])
+
+    @precondition(lambda self: self.engine(0, loading=True))
+    @rule(pick=PICK, slots=FEW)
+    def a_load_succeeds(self, pick, slots):
+        self.box.becomes_ready(self.engine(pick, loading=True), slots)
+
+    @precondition(lambda self: self.engine(0, loading=True))
+    @rule(pick=PICK)
+    def a_load_fails(self, pick):
+        self.box.exits(self.engine(pick, loading=True))
+
+    @precondition(lambda self: self.engine(0, ready=True))
+    @rule(pick=PICK)
+    def an_engine_crashes(self, pick):
+        self.box.exits(self.engine(pick, ready=True))
+
+    @precondition(lambda self: self.engine(0, stopped=True))
+    @rule(pick=PICK, expected=st.booleans())
+    def an_engine_is_gone(self, pick, expected):
+        self.box.exits(self.engine(pick, stopped=True), expected=expected)
+
+    @precondition(lambda self: any(e.stopped and e.ready_at is None for e in self.box.engines.values()))
+    @rule()
+    def a_probe_passes_too_late(self):
+        late = [n for n, e in self.box.engines.items() if e.stopped and e.ready_at is None]
+        self.box.becomes_ready(late[0], 2)
+
+    @rule(pick=st.integers(0, 1), size=st.sampled_from([0, 0, 1, 3, 6, 12]))
+    def others_use_memory(self, pick, size):
+        devices = [d for d in self.box.fleet.devices if d.startswith("gpu")]
+        self.box.foreign(devices[pick % len(devices)], size)
+
+    @precondition(lambda self: self.engine(0, ready=True, loading=True))
+    @rule(pick=PICK, change=st.sampled_from([-1, 1]))
+    def an_engine_is_measured(self, pick, change):
+        number = self.engine(pick, ready=True, loading=True)
+        claim = {d: max(1, s + change) if d.startswith("gpu") else s for d, s in self.box.engines[number].claim.items()}
+        self.box.happens(Measured(number, claim, claim))
+
+    @rule(pick=PICK, want=st.sampled_from(list(Want)))
+    def an_operator_asks(self, pick, want):
+        self.box.happens(Asked(self.model(pick), want))
+
+    @rule(seconds=SECONDS)
+    def time_passes(self, seconds):
+        self.box.passes(seconds)
+
+    @rule()
+    def time_passes_to_the_next_wakeup(self):
+        self.box.passes(10_000.0)
+
+    @rule(seconds=SECONDS)
+    def the_loop_was_held_up(self, seconds):
+        self.box.passes(seconds, late=True)
+
+    def teardown(self):
+        if hasattr(self, "box"):
+            self.box.settle(busy=self.box.tickets % 2 == 0)
+
+
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "")
+EXAMPLES, STEPS = {"soak": (3000, 100), "mutants": (80, 50)}.get(PROFILE, (150, 60))
+BoxMachine.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=STEPS,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+    **({"phases": [Phase.generate], "database": None} if PROFILE == "mutants" else {}),
+)
+TestBox = BoxMachine.TestCase

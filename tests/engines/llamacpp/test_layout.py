@@ -1,0 +1,126 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roundhouse.core.model import Kind
+from roundhouse.engines.llamacpp import LlamaCpp
+from roundhouse.engines.llamacpp.layout import Layout, cache, compute, footprint, kind_of, layout
+from tests.engines.models import MIB, embedder, gemma_270m, llama_8b, model
+
+
+def test_context_is_what_one_request_may_fill_so_cells_are_that_times_the_slots():
+    plan = layout(model(context=8192, slots=3), llama_8b())
+    assert (plan.slots, plan.cells, plan.context) == (3, 24576, 8192)
+
+
+@given(context=st.integers(256, 200_000), slots=st.integers(1, 32))
+def test_each_slot_gets_the_context_that_was_asked_for(context: int, slots: int):
+    assert layout(model(context=context, slots=slots), llama_8b()).context == context
+
+
+@pytest.mark.parametrize(
+    ("facts", "context"),
+    [(llama_8b(), 16384), (llama_8b(context=4096), 4096), (llama_8b(context=None), 16384), (None, 16384)],
+)
+def test_without_context_as_trained_but_at_most_16384(facts, context):
+    assert layout(model(), facts).context == context
+
+
+def test_without_slots_one_where_the_cache_is_dear_and_four_where_it_is_cheap():
+    assert layout(model(), llama_8b()).slots == 1
+    assert layout(model(context=2048), llama_8b(weights=40_000_000_000)).slots == 4
+    assert layout(model(context=2048), gemma_270m()).slots == 4
+    assert layout(model(), None).slots == 1
+
+
+def test_slots_chosen_here_add_no_more_than_a_quarter_of_the_weights():
+    facts = llama_8b(weights=40 * 2**30)
+    plan = layout(model(), facts)
+    one = cache(Layout(1, plan.context), facts)
+    assert plan.slots == 4
+    assert cache(plan, facts) - one <= facts.weights / 4
+
+
+def test_the_users_flags_are_what_is_counted():
+    plan = layout(model(args=("-c", "4096", "-np", "2", "-ctk", "q8_0", "-ub", "1024")), llama_8b())
+    assert plan == Layout(slots=2, cells=4096, ubatch=1024, keys=34 / 32)
+    assert plan.context == 2048
+
+
+def test_a_context_in_args_alone_is_for_one_request():
+    assert layout(model(args=("-c", "4096")), llama_8b()) == Layout(1, 4096)
+
+
+def test_context_zero_in_args_is_as_trained():
+    assert layout(model(args=("-c", "0")), llama_8b()).cells == 131072
+
+
+def test_automatic_slots_in_args_are_four():
+    assert layout(model(args=("-np", "-1")), llama_8b()).slots == 4
+
+
+def test_an_input_to_embed_fits_one_ubatch():
+    plan = layout(model(), embedder())
+    assert plan.ubatch == plan.context == 512
+    assert layout(model(args=("-ub", "256")), embedder()).ubatch == 256
+    assert layout(model(), embedder(context=32768)).context == 2048
+
+
+def test_kind_is_as_configured_else_as_the_file_says():
+    assert kind_of(model(kind="rerank"), embedder()) is Kind.RERANK
+    assert kind_of(model(), embedder()) is Kind.EMBEDDING
+    assert kind_of(model(), None) is Kind.CHAT
+
+
+# What b10434 logs for its KV buffers (full and sliding layers), from the reference measurements.
+@pytest.mark.parametrize(
+    ("plan", "facts", "logged"),
+    [
+        (Layout(1, 4096), gemma_270m(), 12 + 15),
+        (Layout(1, 32768), gemma_270m(), 96 + 15),
+        (Layout(4, 8192), gemma_270m(), 24 + 60),
+        (Layout(1, 8192, swa_full=True), gemma_270m(), 24 + 120),
+        (Layout(1, 8192, keys=34 / 32, values=34 / 32), gemma_270m(), 12.75 + 7.97),
+        (Layout(1, 8192), gemma_270m(), 24 + 15),
+    ],
+)
+def test_the_kv_cache_equals_what_the_engine_logs(plan, facts, logged):
+    assert cache(plan, facts) / MIB == pytest.approx(logged, abs=0.01)
+
+
+def test_compute_buffers_are_near_what_the_engine_logs():
+    assert compute(Layout(1, 4096), gemma_270m()) / MIB == pytest.approx(22.77, abs=0.1)
+    assert compute(Layout(1, 32768), gemma_270m()) / MIB == pytest.approx(50.77, abs=0.1)
+
+
+def test_which_layers_slide_is_as_the_file_says_else_by_pattern():
+    all_slide = gemma_270m(sliding=(True,) * 18)
+    by_pattern = gemma_270m()
+    none = gemma_270m(window=0)
+    unknown = gemma_270m(architecture="newer")
+    plan = Layout(1, 32768)
+    assert cache(plan, all_slide) < cache(plan, by_pattern) < cache(plan, none) == cache(plan, unknown)
+
+
+def test_a_model_that_is_not_causal_has_no_cache():
+    assert cache(Layout(4, 2048), embedder()) == 0
+
+
+def test_d1_the_footprint_is_weights_cache_logits_and_compute():
+    facts, plan = llama_8b(), Layout(2, 8192)
+    parts = facts.weights + 2**30 + 2 * 128256 * 4 + compute(plan, facts)
+    assert footprint(plan, facts) == parts
+    assert LlamaCpp().footprint(model(context=4096, slots=2), facts) == parts
+
+
+def test_d1_no_footprint_without_facts():
+    assert LlamaCpp().footprint(model(), None) is None
+    assert LlamaCpp().footprint(model(), llama_8b(weights=0)) is None
+
+
+@given(st.integers(1, 8), st.integers(256, 100_000))
+def test_more_room_never_takes_less_memory(slots: int, context: int):
+    facts = gemma_270m()
+    smaller = footprint(Layout(slots, context * slots), facts)
+    assert smaller <= footprint(Layout(slots + 1, context * (slots + 1)), facts)
+    assert smaller <= footprint(Layout(slots, (context + 256) * slots), facts)

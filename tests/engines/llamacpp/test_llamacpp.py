@@ -1,0 +1,122 @@
+"""The description as a whole: command lines, readiness, facts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roundhouse.engines import ENGINES
+from roundhouse.engines.llamacpp import LlamaCpp
+from roundhouse.ports import Build, Served
+from roundhouse.runtime.binaries import flags_in
+from tests.engines.models import CAPTURES, embedder, llama_8b, model
+
+B10434 = Build(("/opt/llama-server",), "10434", flags_in((CAPTURES / "help-b10434.txt").read_text()))
+
+
+def words(build: Build = B10434, facts=None, **settings: Any) -> list[str]:
+    return list(LlamaCpp().command(model(**settings), facts or llama_8b(), build, 4711).argv)
+
+
+def after(argv: list[str], flag: str) -> str:
+    return argv[argv.index(flag) + 1]
+
+
+def test_it_is_known_by_its_name():
+    assert ENGINES["llamacpp"].name == "llamacpp"
+    assert ENGINES["llamacpp"].streams_to_abort
+
+
+def test_c2_the_whole_command_line():
+    assert words(context=4096, slots=2) == [
+        "/opt/llama-server", "-m", "/models/m.gguf", "--alias", "m", "-c", "8192", "-np", "2", "-fit", "off", "--jinja",
+        "--cors-origins", "http://127.0.0.1:4711", "--host", "127.0.0.1", "--port", "4711",
+    ]  # fmt: skip
+
+
+def test_a5_it_serves_the_name_that_was_configured():
+    assert after(words(served_name="other"), "--alias") == "other"
+
+
+def test_c2_only_flags_that_the_build_knows():
+    old = Build(("s",), "", frozenset({"-m", "-c", "-np", "-ngl"}))
+    argv = words(old, context=4096, slots=1)
+    assert argv == [
+        "s", "-m", "/models/m.gguf", "-c", "4096", "-np", "1", "-ngl", "999", "--host", "127.0.0.1", "--port", "4711",
+    ]  # fmt: skip
+
+
+def test_c2_another_name_of_a_flag_where_the_build_has_only_that():
+    argv = words(Build(("s",), "", frozenset({"--model", "-a"})))
+    assert argv[:5] == ["s", "--model", "/models/m.gguf", "-a", "m"]
+
+
+@pytest.mark.parametrize(
+    ("args", "absent"),
+    [
+        (("--ctx-size", "99"), "-c"),
+        (("--parallel", "9"), "-np"),
+        (("--fit", "on"), "-fit"),
+        (("--no-jinja",), "--jinja"),
+        (("-a", "x"), "--alias"),
+        (("--cors-origins", "*"), "http://127.0.0.1:4711"),
+    ],
+)
+def test_c2_what_the_user_gives_wins(args, absent):
+    argv = words(args=args)
+    assert absent not in argv
+    assert list(args) == argv[-4 - len(args) : -4]
+
+
+def test_c2_the_address_is_ours_even_against_the_users_args():
+    assert words(args=("--port", "1", "--host", "0.0.0.0"))[-4:] == ["--host", "127.0.0.1", "--port", "4711"]
+
+
+def test_embedding_and_rerank_models_get_their_mode_and_take_inputs_as_long_as_their_context():
+    argv = words(facts=embedder())
+    assert "--embeddings" in argv
+    assert "--jinja" not in argv
+    assert after(argv, "-b") == after(argv, "-ub") == "512"
+    assert "--reranking" in words(facts=embedder(), kind="rerank")
+
+
+def test_the_vision_projector():
+    assert after(words(mmproj=Path("/models/mmproj.gguf")), "--mmproj") == "/models/mmproj.gguf"
+    assert "--mmproj" not in words()
+
+
+@pytest.mark.parametrize(("profile", "warm"), [("fast-start", False), ("balanced", True), ("fast-answers", True)])
+def test_profiles(profile, warm):
+    assert ("--no-warmup" not in words(profile=profile)) is warm
+
+
+def test_progress_mode_only_where_a_keeper_holds_stdin():
+    def env(**settings: Any):
+        return dict(LlamaCpp().command(model(**settings), None, B10434, 1).env)
+
+    assert env() == {"LLAMA_SERVER_ROUTER_PORT": "1"}
+    assert env(launcher="systemd", service="x.service") == {}
+    assert env(launcher="attached") == {}
+    assert env(env={"A": "b"}) == {"LLAMA_SERVER_ROUTER_PORT": "1", "A": "b"}
+
+
+def test_c4_ready_is_200_and_its_own_word():
+    engine = LlamaCpp()
+    assert engine.ready_path(model()) == "/health"
+    assert engine.ready_path(model(health="/v1/health")) == "/v1/health"
+    assert engine.is_ready(200, b'{"status":"ok"}')
+    loading = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
+    assert not engine.is_ready(503, loading)
+    assert not engine.is_ready(200, b"<html>another program</html>")
+
+
+def test_served_is_what_props_say():
+    assert LlamaCpp().served({"/props": (CAPTURES / "props.json").read_bytes()}) == Served(slots=2, context=2048)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b"nonsense", b'{"total_slots":"x","default_generation_settings":{}}']
+)
+def test_props_that_are_not_understood_say_nothing(body: bytes):
+    assert LlamaCpp().served({"/props": body}) == Served()
+    assert LlamaCpp().served({}) == Served()
