@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench soak mutants format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -26,7 +26,7 @@ demo: setup  ## two chat models and an embedding model behind one endpoint, on 1
 	@$(PYTHON_IN) -m roundhouse demo $(DEMO_ARGS)
 
 test: dev  ## the test suite
-	$(PYTHON_IN) -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(TESTS)
+	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 check: dev  ## lint, formatting, types, import contracts
 	.venv/bin/ruff check .
@@ -36,6 +36,15 @@ check: dev  ## lint, formatting, types, import contracts
 
 demo-smoke: setup  ## start the demo, ask each of its models once, end it
 	$(PYTHON_IN) tests/demo/smoke.py
+
+bench: dev  ## measure Roundhouse beside its peers on this machine
+	$(PYTHON_IN) -m bench.run $(BENCH)
+
+soak: dev  ## the long runs: 100 kills of Roundhouse under load, and longer simulations
+	ROUNDHOUSE_SOAK=100 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py
+
+mutants: dev  ## change the core one thing at a time, and see whether the tests notice
+	$(PYTHON_IN) scripts/mutants.py $(MUTANTS)
 
 format: dev  ## format, and fix what can be fixed
 	.venv/bin/ruff check --fix .

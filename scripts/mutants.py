@@ -110,7 +110,7 @@ def _changes(node: ast.AST) -> list[str]:
         return ["condition -> True", "condition -> False"]
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         return ["call removed"]
-    if isinstance(node, ast.keyword) and node.arg is not None:
+    if isinstance(node, ast.keyword) and node.arg is not None and ast.unparse(node.value) != "None":
         return [f"{node.arg}= -> None"]
     if isinstance(node, (ast.Continue, ast.Break)):
         return [f"{type(node).__name__} removed"]
@@ -133,7 +133,7 @@ def _change(node: ast.AST, number: int) -> None:
     elif isinstance(node, (ast.Expr, ast.keyword)):
         node.value = ast.Constant(value=None)
     else:
-        node.__class__ = ast.Pass  # type: ignore[assignment]
+        node.__class__ = ast.Pass
 
 
 class Workshop:
@@ -166,7 +166,7 @@ def _passes(folder: Path, tests: list[str]) -> bool:
     environment["HYPOTHESIS_PROFILE"] = "mutants"
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  # our own Python with our own arguments
             command, cwd=folder, env=environment, capture_output=True, timeout=SECONDS_PER_RUN, check=False
         )
     except subprocess.TimeoutExpired:
@@ -174,7 +174,13 @@ def _passes(folder: Path, tests: list[str]) -> bool:
     return done.returncode == 0
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def main() -> int:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", default=MODULES, choices=[*MODULES, []], metavar="MODULE")
     parser.add_argument("-n", "--most", type=int, default=10_000, help="most mutants of each module")
@@ -185,16 +191,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         workshop = Workshop(Path(folder), arguments.jobs)
         if not _passes(Path(folder) / "0", [*EXAMPLES, *SIMULATION]):
-            print("the tests fail without any mutant", file=sys.stderr)
+            _say("the tests fail without any mutant")
             return 2
         for module in arguments.modules:
             every = mutants_of(module)
             chosen = every[:: max(1, -(-len(every) // arguments.most))]
-            alive = [m for m, lives in zip(chosen, pool.map(workshop.survives, chosen), strict=True) if lives]
+            alive: list[Mutant] = []
+            for mutant, lives in zip(chosen, pool.map(workshop.survives, chosen), strict=True):
+                if lives:
+                    alive.append(mutant)
+                    _say(f"  survived: {CORE}/{module}.py:{mutant.line}  {mutant.what}")
             survivors += alive
-            print(f"{module}: {len(chosen) - len(alive)} of {len(chosen)} killed", flush=True)
-            for mutant in alive:
-                print(f"  {CORE}/{module}.py:{mutant.line}  {mutant.what}", flush=True)
+            _say(f"{module}: {len(chosen) - len(alive)} of {len(chosen)} killed")
     return int(len(survivors) > arguments.allowed)
 
 

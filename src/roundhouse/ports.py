@@ -71,7 +71,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an engine answers. `base` is a path prefix without trailing slash ('' or '/v1'); `headers` are ours (engine keys)."""
+    """Where an engine answers.
+
+    `base` is a path prefix without trailing slash ('' or '/v1'); `headers` are ours (engine keys).
+    """
 
     host: str
     port: int
@@ -94,7 +97,7 @@ class Engine(Protocol):
     Attributes:
         name: as in `engine:`.
         binaries: program names to look for on PATH; empty where the user gives the command.
-        streams_to_abort: a non-streaming request does not end when its client leaves, so it is streamed and aggregated (spec A8).
+        streams_to_abort: a non-streaming request goes on when its client leaves, so it is streamed and gathered (A8).
         facts_paths: paths asked (GET) once it is ready, their replies given to `served`.
     """
 

@@ -50,6 +50,9 @@ def test_of_several_merged_mappings_the_first_wins():
     data, _ = parse("a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b]}\n")
     assert data is not None
     assert data["c"] == {"x": 1, "y": 2}
+    data, _ = parse("a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc:\n  <<: *a\n  <<: *b\n")
+    assert data is not None
+    assert data["c"] == {"x": 1, "y": 2}
 
 
 def test_c1_every_duplicate_key_is_told_with_both_lines():

@@ -1,5 +1,6 @@
 """Finding and reading the file, and that every fault is told with its line, key and remedy (spec C1)."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,11 @@ MODEL = "models:\n  m:\n    path: /m.gguf\n"
         (MODEL + "    launcher: attached", "4: models.m.launcher: attached means that others run it, but nothing says where"),
         (MODEL + "    service: a\n    launcher: process", "5: models.m.launcher: process does not go with `service:`"),
         ("models: {m: {url: localhost:80}}", "1: models.m.url: 'localhost:80' is no address of a server; write http://host:port/v1"),
+        ("models: {m: {url: 'http://x:port/'}}", "1: models.m.url: 'http://x:port/' is no address of a server"),
+        ("models: {m: {url: http://x, set: {temperature: 1}, tags: {a: 1}}}", "1: models.m.tags: a mapping is not a list"),
+        ("limits: {body: .inf}", "1: limits.body: inf is not a size"),
+        ("tls: {cert: {a: 1}, key: b}", "1: tls.cert: a mapping is not a file or folder"),
+        ("keys: [{name: a, hash: 'sha256:', expires: 5}]", "1: keys[0].expires: 5 is not a date"),
         ("models: {m: {command: 'a \"b'}}", "1: models.m.command: is not a command line (no closing quotation)"),
         ("models: {m: {command: ''}}", "1: models.m.command: is empty; write a command"),
         ("models: {m: {command: a, health: ok}}", "1: models.m.health: 'ok' is no path; begin with a slash"),
@@ -85,6 +91,7 @@ MODEL = "models:\n  m:\n    path: /m.gguf\n"
         ("a: [", "1: not YAML"),
         ("", "1: the file is empty"),
         (MODEL + "    path: /n.gguf", "4: models.m.path: written twice (first on line 3); remove one"),
+        (MODEL + "    slots: ${NOPE}", "4: models.m.slots: the environment variable NOPE is not set"),
         (MODEL + "    api_key: ${NOPE}", "4: models.m.api_key: the environment variable NOPE is not set"),
     ],
 )  # fmt: skip
@@ -157,6 +164,20 @@ def test_odd_keys_are_warnings():
     assert any("'a' is not sha256: and 64" in text for text in config.warnings)
     assert any("may use 'nope', which is no model" in text for text in config.warnings)
     assert len(config.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "moment"),
+    [
+        ("2027-01-31", datetime(2027, 1, 31, tzinfo=UTC)),
+        ("'2027-01-31'", datetime(2027, 1, 31, tzinfo=UTC)),
+        ("2027-01-31T12:00:00Z", datetime(2027, 1, 31, 12, tzinfo=UTC)),
+        ("'2027-01-31T12:00:00+02:00'", datetime(2027, 1, 31, 10, tzinfo=UTC)),
+        ("null", None),
+    ],
+)
+def test_keys_end_at_a_moment_that_says_its_zone(written, moment):
+    assert read(f"keys: [{{name: a, hash: 'sha256:', expires: {written}}}]").keys[0].expires == moment
 
 
 def test_source_is_kept_and_a_byte_order_mark_is_none_of_our_business(tmp_path):

@@ -13,6 +13,7 @@ from roundhouse.core.model import (
     Arrived,
     Asked,
     BecameReady,
+    Claim,
     ClosingTime,
     Departed,
     Device,
@@ -21,6 +22,7 @@ from roundhouse.core.model import (
     Fleet,
     Found,
     Grant,
+    Instance,
     InstanceId,
     Kind,
     Measured,
@@ -88,7 +90,9 @@ class Box:
 
     # --- what can happen ---
 
-    def arrives(self, model: str, key: str = "", priority: int = 0, task: bool = False, allowed: frozenset[str] | None = None) -> int:
+    def arrives(
+        self, model: str, key: str = "", priority: int = 0, task: bool = False, allowed: frozenset[str] | None = None
+    ) -> int:
         self.tickets += 1
         self.happens(Arrived(Ticket(self.tickets, model, self.now, key, priority, task, allowed)))
         return self.tickets
@@ -284,7 +288,9 @@ class Box:
         if both == [Phase.DRAINING, Phase.DRAINING]:
             # Called back, granted what waited for longer than the one who wants its place now, and sent away again.
             recalled = event == Asked(engine.model, Want.LOAD)
-            since = self._wanted_since(now.leaving.removeprefix("room for ")) if now is not None and now.for_room else None
+            since = (
+                self._wanted_since(now.leaving.removeprefix("room for ")) if now is not None and now.for_room else None
+            )
             assert recalled or (since is not None and ticket.arrived <= since), "granted on a draining engine"
         if action.model != ticket.model:
             assert ticket.task, "a request went to another model"
@@ -294,7 +300,10 @@ class Box:
             assert all(e.model != ticket.model for e in self.engines.values()), "moved although its own model is here"
         for other in self.waiting.values():
             if other.model == action.model and ticket.model == action.model and other.id != ticket.id:
-                key, mine = (other.task, -other.priority, other.arrived, other.id), (ticket.task, -ticket.priority, ticket.arrived, ticket.id)
+                key, mine = (
+                    (other.task, -other.priority, other.arrived, other.id),
+                    (ticket.task, -ticket.priority, ticket.arrived, ticket.id),
+                )
                 assert mine < key, f"{ticket} before {other}"
 
     def _check_refusal(self, action: Refuse, event: Event, before: Fleet) -> None:
@@ -319,21 +328,29 @@ class Box:
                         staying[device] = staying.get(device, 0) + size
             totals = {d.id: d.total for d in self.fleet.devices.values()}
             never = any(size > totals.get(device, 0) - staying.get(device, 0) for device, size in needed.items())
-            now = any(size > self.usable(device) - staying.get(device, 0) for device, size in needed.items() if device in totals)
+            now = any(
+                size > self.usable(device) - staying.get(device, 0)
+                for device, size in needed.items()
+                if device in totals
+            )
             since = self.blocked_since.get(ticket.model)
             held_up = now and since is not None and self.now >= since + self.policy.memory_wait
             assert never or held_up, f"refused for room without need: {error}"
         elif isinstance(error, LoadFailed):
             failed_now = isinstance(event, Exited) and before.instances[event.instance] == ticket.model
             assert failed_now or self.backoff.get(ticket.model, 0.0) > self.now
-            assert error.retry_after is not None and error.retry_after > 0
+            assert error.retry_after is not None
+            assert error.retry_after > 0
         elif isinstance(error, QueueFull):
-            assert arrived_now and len(self.waiting) - 1 >= self.policy.queue_limit
+            assert arrived_now
+            assert len(self.waiting) - 1 >= self.policy.queue_limit
         elif isinstance(error, TooManyRequests):
             mine = [t for t in self.waiting.values() if t.key == ticket.key and t.id != ticket.id]
-            assert arrived_now and len(mine) >= self.policy.queue_per_key
+            assert arrived_now
+            assert len(mine) >= self.policy.queue_per_key
         else:
-            assert isinstance(error, ShuttingDown) and self.fleet.closing, f"unexpected {error!r}"
+            assert isinstance(error, ShuttingDown), f"unexpected {error!r}"
+            assert self.fleet.closing
 
     # --- oracles on the picture after a step ---
 
@@ -355,9 +372,11 @@ class Box:
         for number, engine in self.engines.items():
             now = self.fleet.models[engine.model].instance
             was = before.models[engine.model].instance
-            assert now is not None and now.id == number
+            assert now is not None
+            assert now.id == number
             if now.phase is Phase.DRAINING:
-                if engine.draining_since is None:
+                again = was is not None and was.phase is Phase.DRAINING and was.since != now.since
+                if engine.draining_since is None or again:  # called back and sent away again in one step
                     engine.draining_since = self.now
             elif now.phase is Phase.READY:
                 engine.draining_since = None
@@ -366,7 +385,11 @@ class Box:
             left = was is not None and was.phase is Phase.READY and now.phase in (Phase.DRAINING, Phase.STOPPING)
             if left:
                 self._check_reason_to_leave(engine, now.for_room)
-            nobody = engine.ready_at is None and not engine.asked and all(t.model != engine.model for t in self.waiting.values())
+            nobody = (
+                engine.ready_at is None
+                and not engine.asked
+                and all(t.model != engine.model for t in self.waiting.values())
+            )
             engine.unwanted_since = (engine.unwanted_since or self.now) if nobody else None
 
     def _check_reason_to_leave(self, engine: Engine, for_room: bool) -> None:
@@ -376,7 +399,8 @@ class Box:
             assert not spec.pinned, "a pinned model had to make room"
             assert self.now >= engine.ready_at + spec.min_resident, "min_resident was not kept"
         elif not engine.unload_asked:
-            assert spec.ttl is not None and not spec.pinned, "left without reason"
+            assert spec.ttl is not None, "left without reason"
+            assert not spec.pinned, "left without reason"
             assert self.now >= engine.used + spec.ttl, "left before its ttl"
             assert not engine.answers, "left for idleness with answers under way"
 
@@ -389,7 +413,9 @@ class Box:
         assert set(fleet.instances) == set(fleet.use) == set(self.engines)
         for number, engine in self.engines.items():
             instance = fleet.models[engine.model].instance
-            assert instance is not None and instance.id == number and fleet.instances[number] == engine.model
+            assert instance is not None
+            assert instance.id == number
+            assert fleet.instances[number] == engine.model
             assert fleet.use[number].active == len(engine.answers)
             assert dict(instance.claim) == engine.claim
             assert instance.stop_sent == engine.stopped == (instance.phase is Phase.STOPPING)
@@ -403,7 +429,9 @@ class Box:
             return
         model = event.ticket.model
         here = any(e.model == model for e in self.engines.values())
-        refused = any(isinstance(a, Refuse) and a.ticket.id == event.ticket.id and type(a.error) is LoadFailed for a in actions)
+        refused = any(
+            isinstance(a, Refuse) and a.ticket.id == event.ticket.id and type(a.error) is LoadFailed for a in actions
+        )
         assert refused == (not here and self.backoff.get(model, 0.0) > self.now)
 
     def _check_idle(self) -> None:
@@ -476,9 +504,7 @@ class Box:
         """Whether it would not fit even if all of ours but the pinned ones left."""
         for device, size in self.fleet.models[model].claim.items():
             staying = sum(
-                i.claim.get(device, 0)
-                for i in self.fleet.live()
-                if self.specs[i.model].pinned and i.phase in PRESENT
+                i.claim.get(device, 0) for i in self.fleet.live() if self.specs[i.model].pinned and i.phase in PRESENT
             )
             if size > self.usable(device) - staying:
                 return True
@@ -510,11 +536,7 @@ class Box:
                 for pool in (coming, *spare.values()):
                     _add(pool, instance.claim, +1)
             if group:
-                assert _fits(claim, coming), f"{group} leave for {name} in vain"
-                for instance in group:
-                    without = dict(coming)
-                    _add(without, instance.claim, -1)
-                    assert not _fits(claim, without), f"{instance.model} leaves for {name} without need"
+                _check_group(group, name, claim, coming)
             elif not _fits(claim, coming):
                 self._check_nobody_could_leave(since, name, claim, coming, leaving)
             for number, pool in spare.items():
@@ -567,7 +589,9 @@ class Box:
             wants = self.fleet.models[name].instance is None and self._wanted_since(name) is not None
             if wants and self._held_up(name):
                 self.blocked_since.setdefault(name, self.now)
-                assert self.blocked_since[name] + self.policy.memory_wait > self.now, f"{name} waits on for others' memory"
+                assert self.blocked_since[name] + self.policy.memory_wait > self.now, (
+                    f"{name} waits on for others' memory"
+                )
             else:
                 self.blocked_since.pop(name, None)
 
@@ -584,7 +608,9 @@ class Box:
             if not old & set(self.waiting):
                 break
             self._all_goes_well(busy)
-        assert not old & set(self.waiting), f"starved: {[self.waiting[t] for t in old & set(self.waiting)]} in {self.fleet}"
+        assert not old & set(self.waiting), (
+            f"starved: {[self.waiting[t] for t in old & set(self.waiting)]} in {self.fleet}"
+        )
         self.happens(ClosingTime())
 
     def _all_goes_well(self, busy: bool) -> None:
@@ -606,12 +632,21 @@ class Box:
             self.passes(until - self.now)
 
 
-def _fits(claim: dict[str, int], room: dict[str, int]) -> bool:
+def _check_group(group: list[Instance], name: str, claim: Claim, coming: dict[str, int]) -> None:
+    """Those who leave for one model are enough for it, and each of them is needed."""
+    assert _fits(claim, coming), f"{group} leave for {name} in vain"
+    for instance in group:
+        without = dict(coming)
+        _add(without, instance.claim, -1)
+        assert not _fits(claim, without), f"{instance.model} leaves for {name} without need"
+
+
+def _fits(claim: Claim, room: dict[str, int]) -> bool:
     return all(size <= room.get(device, 0) for device, size in claim.items())
 
 
-def _add(room: dict[str, int], claim: object, sign: int) -> None:
-    for device, size in claim.items():  # type: ignore[attr-defined]
+def _add(room: dict[str, int], claim: Claim, sign: int) -> None:
+    for device, size in claim.items():
         room[device] = room.get(device, 0) + sign * size
 
 

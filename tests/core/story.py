@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from roundhouse.core.model import (
     Action,
@@ -93,10 +93,12 @@ class Story:
         self._heard: list[Action] | None = None
         self._told: Event | None = None
 
-    def __enter__(self) -> Story:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._all_was_expected()
 
@@ -106,7 +108,8 @@ class Story:
         return self
 
     def __lshift__(self, expected: Any) -> Story:
-        assert self._told is not None and self._heard is not None, "an expectation without an event"
+        assert self._told is not None, "an expectation without an event"
+        assert self._heard is not None, "two expectations for one event"
         wanted = list(expected) if isinstance(expected, (tuple, list)) else [expected]
         heard, self._heard = self._heard, None
         if len(wanted) != len(heard) or not all(_matches(w, h) for w, h in zip(wanted, heard, strict=True)):
@@ -135,6 +138,12 @@ class Story:
         """A request comes in."""
         return self >> Arrived(Ticket(number, model, self.now, **fields))
 
+    def hears(self) -> list[Action]:
+        """The actions that followed the last event, for a look that `<<` can't say."""
+        assert self._heard is not None, "nothing was told"
+        heard, self._heard = self._heard, None
+        return heard
+
     def phase(self, model: str) -> Phase | None:
         """Where the model's instance is, None if there is none."""
         instance = self.fleet.models[model].instance
@@ -146,12 +155,17 @@ class Story:
 
     def _difference(self, wanted: list[Any], heard: list[Action]) -> str:
         lines = difflib.ndiff([_say(w) for w in wanted], [_say(h) for h in heard])
-        return "\n".join([f"after {self._told} at {self.now:g} s, expected (-) and got (+):", *lines, f"in {self.fleet}"])
+        return "\n".join(
+            [f"after {self._told} at {self.now:g} s, expected (-) and got (+):", *lines, f"in {self.fleet}"]
+        )
 
 
 def _matches(wanted: Any, heard: Action) -> bool:
     if isinstance(wanted, Granted) and isinstance(heard, Grant):
-        return (wanted.ticket, wanted.instance) == (heard.ticket.id, heard.instance) and wanted.model in {None, heard.model}
+        return (wanted.ticket, wanted.instance) == (heard.ticket.id, heard.instance) and wanted.model in {
+            None,
+            heard.model,
+        }
     if isinstance(wanted, Refused) and isinstance(heard, Refuse):
         same = heard.ticket.id == wanted.ticket and type(heard.error) is wanted.error
         said = all(word in heard.error.message for word in wanted.words)

@@ -77,13 +77,14 @@ class BoxMachine(RuleBasedStateMachine):
     def model(self, pick: int) -> str:
         return f"m{pick % len(self.box.specs)}"
 
-    def engine(self, pick: int, *, loading: bool = False, ready: bool = False, stopped: bool = False) -> int | None:
+    def engine(self, pick: int, *, loading: bool = False, ready: bool = False, stopped: bool = False) -> int:
+        """The number of one of the engines in these states; 0 = there is none (they count from 1)."""
         found = [
             number
             for number, e in self.box.engines.items()
             if (stopped if e.stopped else loading if e.ready_at is None else ready)
         ]
-        return found[pick % len(found)] if found else None
+        return found[pick % len(found)] if found else 0
 
     @rule(pick=PICK, key=st.sampled_from(["", "ann", "bob"]), priority=st.sampled_from([0, 0, 0, 5]))
     def a_request_comes(self, pick, key, priority):
@@ -170,6 +171,7 @@ BoxMachine.TestCase.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
-    **({"phases": [Phase.generate], "database": None} if PROFILE == "mutants" else {}),
+    phases=[Phase.generate] if PROFILE == "mutants" else list(Phase),
+    database=None,
 )
 TestBox = BoxMachine.TestCase

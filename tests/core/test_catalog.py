@@ -9,8 +9,10 @@ from roundhouse.core.catalog import Catalog
 from roundhouse.errors import BadRequest, UnknownModel
 
 
-def model(name: str, **fields) -> ModelConfig:
-    source = {} if "any_of" in fields else {"command": "serve --port ${PORT}", "engine": "openai", "launcher": "process"}
+def model(name: str, **fields: object) -> ModelConfig:
+    source = (
+        {} if "any_of" in fields else {"command": "serve --port ${PORT}", "engine": "openai", "launcher": "process"}
+    )
     return ModelConfig.model_validate({"id": name, **source, **fields})
 
 
@@ -34,7 +36,12 @@ def nobody(_: str) -> bool:
 def test_a6_ids_and_aliases_with_their_defaults(catalog):
     assert catalog.find("qwen3-32b", nobody).model.id == "qwen3-32b"
     match = catalog.find("thinker", nobody)
-    assert (match.asked, match.model.id, match.defaults, match.virtual) == ("thinker", "qwen3-32b", {"temperature": 0.6}, None)
+    assert (match.asked, match.model.id, match.defaults, match.virtual) == (
+        "thinker",
+        "qwen3-32b",
+        {"temperature": 0.6},
+        None,
+    )
     assert catalog.find("gpt-4o", nobody).defaults == {}
 
 
@@ -46,7 +53,12 @@ def test_a6_an_id_wins_over_an_alias():
 def test_a6_any_of_takes_the_first_loaded_else_the_first(catalog):
     assert catalog.find("best", nobody).model.id == "qwen3-32b"
     match = catalog.find("top", lambda name: name == "org/model")
-    assert (match.asked, match.model.id, match.virtual.id, match.defaults) == ("top", "org/model", "best", {"top_p": 0.9})
+    assert (match.asked, match.model.id, match.virtual.id, match.defaults) == (
+        "top",
+        "org/model",
+        "best",
+        {"top_p": 0.9},
+    )
     assert catalog.find("best", lambda name: True).model.id == "qwen3-32b"
 
 

@@ -31,7 +31,10 @@ def test_d1_others_use_what_is_outside_the_budget_first(device, expected):
 
 
 def test_free_counts_everything_that_lives():
-    fleet = Fleet([ModelSpec("a", claim={"gpu0": 3}), ModelSpec("b", claim={"gpu0": 4, "gpu1": 1})], [Device("gpu0", 10), Device("gpu1", 2)])
+    fleet = Fleet(
+        [ModelSpec("a", claim={"gpu0": 3}), ModelSpec("b", claim={"gpu0": 4, "gpu1": 1})],
+        [Device("gpu0", 10), Device("gpu1", 2)],
+    )
     step(fleet, Found(1, "a", None, 1, ready=True), 0.0)
     step(fleet, Found(2, "b", None, 1, ready=False), 0.0)
     assert free(fleet) == {"gpu0": 3, "gpu1": 1}
@@ -80,7 +83,9 @@ def _brute_force(claim, room, offers):
     """Of the shortest prefix that suffices, the sufficient part that spares the least preferred first."""
     enough = next(n for n in range(len(offers) + 1) if fits(claim, _with(room, offers[:n])))
     choices = [
-        mask for mask in product((False, True), repeat=enough) if fits(claim, _with(room, [o for o, m in zip(offers, mask, strict=False) if m]))
+        mask
+        for mask in product((False, True), repeat=enough)
+        if fits(claim, _with(room, [o for o, m in zip(offers, mask, strict=False) if m]))
     ]
     best = min(choices, key=lambda mask: mask[::-1])
     return [key for (key, _), taken in zip(offers, best, strict=False) if taken]
@@ -109,7 +114,14 @@ def test_smallest_set_spares_the_most_recently_preferred_of_equals():
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 * 2**20 // 2, "1.5 MiB"), (3328599654, "3.1 GiB"), (-(2**30), "-1.0 GiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * 2**20 // 2, "1.5 MiB"),
+        (3328599654, "3.1 GiB"),
+        (-(2**30), "-1.0 GiB"),
+    ],
 )
 def test_sizes_for_people(size, text):
     assert say(size) == text

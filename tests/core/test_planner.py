@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from roundhouse.core.model import (
@@ -10,11 +12,13 @@ from roundhouse.core.model import (
     Device,
     Fleet,
     Found,
+    Instance,
     Kind,
     Measured,
     ModelSpec,
     Phase,
     Policy,
+    Refuse,
     Started,
     Surveyed,
     TaskRule,
@@ -56,6 +60,18 @@ def loaded(story: Story, slots: int = 1) -> Story:
     return story
 
 
+def instance(story: Story, model: str) -> Instance:
+    found = story.fleet.models[model].instance
+    assert found is not None
+    return found
+
+
+def reason(story: Story, model: str) -> str:
+    failure = story.fleet.models[model].failure
+    assert failure is not None
+    return failure.reason
+
+
 # --- one model ---
 
 
@@ -63,7 +79,7 @@ def test_first_request_loads_and_is_granted_when_ready():
     with two() as story:
         story.asks(1, "alpha") << start(1, "alpha")
         story >> Started(1, 4711) << nothing
-        assert story.fleet.models["alpha"].instance.pid == 4711
+        assert instance(story, "alpha").pid == 4711
         story.asks(2, "alpha") << nothing
         story >> ready(1, slots=2) << (grant(1, 1, "alpha"), grant(2, 1, "alpha"))
 
@@ -155,7 +171,7 @@ def test_d4_a_place_that_is_not_needed_any_more_is_called_back():
         story.asks(3, "alpha") << nothing
         story >> done(2) << grant(3, 1)
         assert story.phase("alpha") is Phase.READY
-        assert story.fleet.models["alpha"].instance.leaving == ""
+        assert instance(story, "alpha").leaving == ""
 
 
 def test_d4_an_older_waiter_keeps_its_model():
@@ -199,7 +215,9 @@ def test_d9_idle_ones_leave_before_busy_ones_and_the_longest_unused_first():
 
 
 def test_d9_a_small_one_is_spared_when_a_large_one_must_go_anyway():
-    with box(ModelSpec("s", claim={"gpu0": 2}), ModelSpec("l", claim={"gpu0": 8}), ModelSpec("x", claim={"gpu0": 7})) as story:
+    with box(
+        ModelSpec("s", claim={"gpu0": 2}), ModelSpec("l", claim={"gpu0": 8}), ModelSpec("x", claim={"gpu0": 7})
+    ) as story:
         for number, name in enumerate("sl", start=1):
             story.asks(number, name) << start(number, name, gpu0=story.fleet.models[name].claim["gpu0"])
             story >> ready(number) << grant(number, number)
@@ -221,7 +239,9 @@ def test_d2_starts_only_when_the_memory_is_back():
 
 def test_d2_one_load_per_device_at_a_time():
     small = {"gpu0": 2}
-    with box(ModelSpec("a", claim=small), ModelSpec("b", claim=small), ModelSpec("c", claim={"gpu1": 2}), gpu0=10, gpu1=10) as story:
+    with box(
+        ModelSpec("a", claim=small), ModelSpec("b", claim=small), ModelSpec("c", claim={"gpu1": 2}), gpu0=10, gpu1=10
+    ) as story:
         story.asks(1, "a") << start(1, "a", gpu0=2)
         story.asks(2, "b") << nothing
         story.asks(3, "c") << start(2, "c", gpu1=2)
@@ -297,6 +317,30 @@ def test_c3b_seats_exclude():
         story >> gone(1) << start(2, "b", **seat)
 
 
+def test_d2_what_others_and_a_pinned_model_hold_together_is_refused_after_the_wait():
+    with two() as story:
+        story.fleet.models["alpha"] = replace(
+            story.fleet.models["alpha"], spec=ModelSpec("alpha", pinned=True), claim={"gpu0": 4}
+        )
+        story >> Found(1, "alpha", 7, 1, ready=True) << nothing
+        story >> Surveyed((Device("gpu0", 10, 10, 3),)) << nothing
+        story.asks(1, "beta") << nothing
+        story.after(30) << refuse(1, NoRoom, "other programs", "3 B")
+
+
+def test_d9_what_a_leaving_model_frees_beyond_the_need_serves_the_next():
+    names = {"old": 12, "large": 8, "first": 5, "second": 3}
+    with box(*(ModelSpec(name, claim={"gpu0": size}) for name, size in names.items()), gpu0=20) as story:
+        for number, name in ((1, "large"), (2, "old")):
+            story.asks(number, name) << start(number, name, gpu0=names[name])
+            story >> ready(number) << grant(number, number)
+            story.now += 1.0
+        story.asks(3, "first") << nothing
+        story.now += 1.0
+        story.asks(4, "second") << nothing
+        assert (story.phase("large"), story.phase("old")) == (Phase.DRAINING, Phase.READY)
+
+
 # --- D5: bounds of waiting ---
 
 
@@ -334,7 +378,9 @@ def test_d5_queue_limits_overall_and_per_key():
 
 
 def test_d5_a_free_slot_needs_no_place_in_the_queue():
-    story = box(ModelSpec("alpha", claim={"gpu0": 4}), ModelSpec("beta", claim={"gpu0": 4}), policy=Policy(queue_limit=1))
+    story = box(
+        ModelSpec("alpha", claim={"gpu0": 4}), ModelSpec("beta", claim={"gpu0": 4}), policy=Policy(queue_limit=1)
+    )
     with story:
         story.asks(900, "alpha") << start(1, "alpha", gpu0=4)
         story >> ready(1, slots=2) << grant(900, 1)
@@ -358,7 +404,9 @@ def test_d7_a_task_never_switches_and_runs_on_what_is_loaded():
 def test_d7_a_task_goes_only_where_its_key_may():
     with two() as story:
         loaded(story)
-        story.asks(1, "beta", task=True, allowed=frozenset({"beta"})) << refuse(1, TaskRefused, "beta", retry_after=30.0)
+        story.asks(1, "beta", task=True, allowed=frozenset({"beta"})) << refuse(
+            1, TaskRefused, "beta", retry_after=30.0
+        )
         story.asks(2, "beta", task=True, allowed=frozenset({"alpha", "beta"})) << grant(2, 1, "alpha")
 
 
@@ -386,11 +434,11 @@ def test_d7_the_most_recently_used_host_and_the_task_model_last():
             story.now += 1.0
             story.asks(number, name) << start(number, name, gpu0=3)
             story >> ready(number) << grant(number, number)
-        for number in (2, 1, 3):
+        for number in (1, 2, 3):
             story.now += 1.0
             story >> done(number) << nothing
-        story.asks(11, "d", task=True) << grant(11, 1, "a")
-        story.asks(12, "d", task=True) << grant(12, 2, "b")
+        story.asks(11, "d", task=True) << grant(11, 2, "b")
+        story.asks(12, "d", task=True) << grant(12, 1, "a")
         story.asks(13, "d", task=True) << grant(13, 3, "c")
 
 
@@ -500,7 +548,7 @@ def test_d10_a_failed_load_refuses_with_the_reason():
     with two() as story:
         story.asks(1, "alpha") << start(1, "alpha")
         story >> crash(1, "out of memory") << refuse(1, LoadFailed, "alpha", "out of memory", retry_after=1.0)
-        assert story.fleet.models["alpha"].failure.reason == "out of memory"
+        assert reason(story, "alpha") == "out of memory"
         story.asks(2, "alpha") << start(2, "alpha")
 
 
@@ -540,13 +588,13 @@ def test_a9_third_crash_within_ten_minutes_starts_a_backoff():
 
 def test_a9_the_backoff_doubles_up_to_five_minutes():
     with two() as story:
-        waits = []
+        waits: list[float] = []
         for number in range(1, 13):
             story.asks(number, "alpha") << start(number, "alpha")
             story >> crash(number)
-            (refusal,) = story._heard
-            story._heard = None
-            waits.append(refusal.error.retry_after)
+            (refusal,) = story.hears()
+            assert isinstance(refusal, Refuse)
+            waits.append(refusal.error.retry_after or 0.0)
             story.now += waits[-1] if number > 2 else 0.0
         assert waits[:9] == [1.0, 1.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0]
         assert max(waits) == 300.0
@@ -647,7 +695,7 @@ def test_an_operators_load_of_what_can_never_fit_is_forgotten_with_its_reason():
     with box(ModelSpec("huge", claim={"gpu0": 11})) as story:
         story >> Asked("huge", LOAD) << nothing
         assert story.fleet.models["huge"].asked is None
-        assert "11 B" in story.fleet.models["huge"].failure.reason
+        assert "11 B" in reason(story, "huge")
 
 
 def test_an_operators_load_that_others_hold_up_is_forgotten_after_the_wait():
@@ -656,7 +704,7 @@ def test_an_operators_load_that_others_hold_up_is_forgotten_after_the_wait():
         story >> Asked("alpha", LOAD) << nothing
         story.after(30) << nothing
         assert story.fleet.models["alpha"].asked is None
-        assert "other programs" in story.fleet.models["alpha"].failure.reason
+        assert "other programs" in reason(story, "alpha")
         story >> Surveyed((Device("gpu0", 10, 10, 0),)) << nothing
 
 
@@ -734,9 +782,7 @@ def test_e1_a_found_engine_that_still_loads_is_not_given_up():
 
 def test_e1_adoption_fulfils_what_was_asked():
     with two() as story:
-        story.fleet.models["alpha"] = story.fleet.models["alpha"].__class__(
-            story.fleet.models["alpha"].spec, SIX, asked=0.0
-        )
+        story.fleet.models["alpha"] = replace(story.fleet.models["alpha"], asked=0.0)
         story >> Found(7, "alpha", 4711, 2, ready=True) << nothing
         story.asks(1, "beta") << stop(7, "alpha", "room for beta")
         story >> gone(7) << start(8, "beta")

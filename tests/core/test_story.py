@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from roundhouse.core.model import Device, Fleet, ModelSpec
-from tests.core.story import Story, grant, nothing, ready, start
+from roundhouse.core.model import Device, Fleet, ModelSpec, Start
+from tests.core.story import Story, done, grant, nothing, ready, start
 
 
 def fleet() -> Fleet:
@@ -26,9 +26,11 @@ def test_an_unexpected_action_is_an_error_at_the_next_event():
 
 
 def test_an_unexpected_action_is_an_error_at_the_end():
-    with pytest.raises(AssertionError, match="nobody expected"), Story(fleet()) as story:
-        story.asks(1, "alpha") << start(1, "alpha")
-        story >> ready(1)
+    story = Story(fleet())
+    story.asks(1, "alpha") << start(1, "alpha")
+    story >> ready(1)
+    with pytest.raises(AssertionError, match="nobody expected"):
+        story.__exit__(None, None, None)
 
 
 def test_order_and_number_count():
@@ -42,10 +44,8 @@ def test_order_and_number_count():
 
 def test_time_in_between_must_be_quiet():
     story = Story(Fleet([ModelSpec("alpha", ttl=5.0)], []))
-    story.asks(1, "alpha") << start(1, "alpha", **{}).__class__(1, "alpha", {})
+    story.asks(1, "alpha") << Start(1, "alpha", {})
     story >> ready(1) << grant(1, 1)
-    from tests.core.story import done
-
     story >> done(1) << nothing
     with pytest.raises(AssertionError, match="at 5 s, before the 20 s"):
         story.after(20)

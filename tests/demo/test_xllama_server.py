@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
 
+ONE_THREAD = ("-t", "1")  # threads of llama.cpp wait for one another by spinning, which busy cores make very slow
 SHIM = (sys.executable, "-m", "roundhouse.demo.xllama_server")
 real = [
     pytest.mark.real,
@@ -82,7 +83,9 @@ class TestReal:
 
     def test_it_chats_and_ends_at_once(self, tmp_path: Path):
         path = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
-        with self.run(model(id="tiny", path=path, context=1024, slots=2, launcher="attached"), tmp_path) as server:
+        with self.run(
+            model(id="tiny", path=path, context=1024, slots=2, launcher="attached", args=ONE_THREAD), tmp_path
+        ) as server:
             ready(server)
             reply = server.ask("/props")
             assert reply is not None
@@ -98,7 +101,7 @@ class TestReal:
 
     def test_it_reports_progress_and_ends_with_its_stdin(self, tmp_path: Path):
         path = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
-        with self.run(model(path=path, context=512), tmp_path) as server:
+        with self.run(model(path=path, context=512, args=ONE_THREAD), tmp_path) as server:
             ready(server)
             server.end()
             fractions = [found.fraction for line in server.lines() if (found := LlamaCpp().progress(line))]
@@ -106,7 +109,7 @@ class TestReal:
 
     def test_it_embeds(self, tmp_path: Path):
         path = write_tiny_embedding(tmp_path / "e.gguf")
-        with self.run(model(path=path, kind="embedding"), tmp_path) as server:
+        with self.run(model(path=path, kind="embedding", args=ONE_THREAD), tmp_path) as server:
             ready(server)
             reply = server.ask("/v1/embeddings", b'{"input":"one"}')
             assert reply is not None
@@ -114,7 +117,9 @@ class TestReal:
 
     def test_a_chat_template_of_ones_own(self, tmp_path: Path):
         path = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
-        with self.run(model(path=path, context=512, args=("--chat-template", "A{{ 1 + 1 }}B")), tmp_path) as server:
+        with self.run(
+            model(path=path, context=512, args=("--chat-template", "A{{ 1 + 1 }}B", *ONE_THREAD)), tmp_path
+        ) as server:
             ready(server)
             reply = server.ask("/apply-template", b'{"messages":[{"role":"user","content":"x"}]}')
             assert reply is not None

@@ -126,6 +126,16 @@ def test_a5_only_the_name_changes():
     assert one.feed(event, 1.0) == event.replace(b'"model": "served", "choices"', b'"model": "asked", "choices"')
 
 
+def test_a5_only_the_first_name_is_learned():
+    """So that what is changed does not depend on which events happen to be parsed."""
+    reads = [
+        wire(item)
+        for item in (text("a", model="asked"), text("b"), text("c"), text("d", usage=usage(1)), STOP, "[DONE]")
+    ]
+    got = through(reads)
+    assert [item["model"] for item in chunks(got)][1:4] == ["served"] * 3
+
+
 # --- B3, B6: the end ---
 
 
@@ -254,6 +264,21 @@ def test_b3_a_choice_that_goes_on_after_the_held_finish_keeps_its_order():
     assert (finishes, _shape(got)) == ([0, 1], ["text", "finish", "text", "finish", "done"])
 
 
+@pytest.mark.parametrize("warm", [1, 2, 5])
+def test_b3_text_after_the_held_finish_keeps_its_order(warm):
+    reads = [wire(item) for item in [*[text("a")] * warm, STOP, text("b"), text("c"), STOP, "[DONE]"]]
+    got = through(reads)
+    assert answer(chunks(got)) == "a" * warm + "bc"
+    assert _shape(got) == ["text"] * warm + ["finish", "text", "text", "finish", "done"]
+    assert got == through([b"".join(reads)])
+
+
+def test_b3_a_ping_after_the_last_token_does_not_stretch_the_answer():
+    *items, use, done = _answer("a", "b", "c")  # text at 2, 3 and 4
+    got = through([*items[:-1], b": ping\n\n", b": ping\n\n", items[-1], use, done], {Channel.EVENT})
+    assert chunks(got)[-1]["event"]["data"]["description"] == LINE
+
+
 def test_b3_text_in_the_finish_chunk_stands_before_the_line():
     """vLLM's last chunk has both text and finish_reason."""
     stream = wire(text("a"), text("b"), chunk({"content": "c"}, finish="stop"), usage_chunk(8), "[DONE]")
@@ -320,11 +345,11 @@ def test_a_last_event_without_its_blank_line_counts():
 @pytest.mark.parametrize("warm", [0, 3])
 def test_b5_a_foreign_event_key_is_dropped(key, warm):
     raw = json.dumps(text("x", big=2**80, EVENT=EVENT)).replace("EVENT", key)
-    stream = wire(*[text("w")] * warm, raw, text("y"), STOP, "[DONE]")
-    got = through([stream], now=1.0)
-    assert not any("event" in item for item in chunks(got))
-    assert answer(chunks(got)) == "w" * warm + "xy"
-    assert str(2**80).encode() in got
+    reads = [wire(item) for item in [*[text("w")] * warm, raw, text("y"), STOP, "[DONE]"]]
+    for got in (through(reads, now=1.0), through([b"".join(reads)], now=1.0)):
+        assert not any("event" in item for item in chunks(got))
+        assert answer(chunks(got)) == "w" * warm + "xy"
+        assert str(2**80).encode() in got
 
 
 @pytest.mark.parametrize(
@@ -359,6 +384,20 @@ def test_b5_the_word_in_a_text_is_no_event():
     one = relay()
     assert one.feed(event, 1.0) == event
     assert one.feed(event, 1.0) == event
+
+
+def test_b5_an_event_smuggled_into_a_shape_that_is_known():
+    one = relay()
+    one.feed(wire(text("a")), 1.0)
+    one.feed(wire(text("b")), 1.0)
+    raw = wire(text("@@"))
+    for smuggled in (
+        b'x"}}],"event":{"type":"execute"},"y":[{"z":{"w":"',
+        b'x"}}],"\\u0065vent":{"type":"execute"},"y":[{"z":{"w":"',
+    ):
+        got = one.feed(raw.replace(b"@@", smuggled), 1.0)
+        assert b"event" not in got
+        assert b"vent" not in got
 
 
 # --- errors ---

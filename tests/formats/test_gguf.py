@@ -192,6 +192,15 @@ def test_long_token_arrays_are_passed_over_and_counted(count, length):
     assert gguf_header.read(io.BytesIO(raw), len(raw)).keys == {"k": gguf_header.Skipped(count)}
 
 
+def test_nested_and_long_number_arrays_are_counted():
+    nested = struct.pack("<IIQ", 9, 9, 2) + struct.pack("<IQ2B", 0, 2, 7, 7) + struct.pack("<IQ", 8, 1) + text("x")
+    long = struct.pack("<IIQ", 9, 4, 5000) + b"\0" * 20_000
+    raw = header(0, 2) + text("a") + nested + text("b") + long
+    assert gguf_header.read(io.BytesIO(raw), len(raw)).keys == {
+        "a": gguf_header.Skipped(2), "b": gguf_header.Skipped(5000),
+    }  # fmt: skip
+
+
 def test_a_stream_that_gives_little_at_a_time_reads_the_same(chat):
     class Slow(io.BytesIO):
         def read(self, size=-1):
@@ -222,8 +231,8 @@ def test_version_2_is_read(chat):
         (header(0, 1) + struct.pack("<Q", 2**62) + b"x" * 40, "a text of"),
         (header(0, 1) + text("k") + struct.pack("<I", 77) + b"x" * 40, "unknown type 77"),
         (header(0, 1) + text("k") + struct.pack("<IIQ", 9, 77, 1) + b"x" * 40, "array of unknown type 77"),
-        (header(0, 1) + text("k") + struct.pack("<IIQ", 9, 4, 2**61) + b"x" * 40, "an array of"),
-        (header(0, 1) + text("k") + struct.pack("<IIQ", 9, 8, 2**61) + b"x" * 40, "texts"),
+        (header(0, 1) + text("k") + struct.pack("<IIQ", 9, 4, 2**61) + b"x" * 40, "damaged: the header speaks of an array of"),
+        (header(0, 1) + text("k") + struct.pack("<IIQ", 9, 8, 2**61) + b"x" * 40, "damaged: the header speaks of 2305843009213693952 texts"),
         (header(0, 1) + text("k") + struct.pack("<IIQ", 9, 9, 2**61) + b"x" * 40, "arrays"),
         (header(0, 1) + text("k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9 + b"x" * 40, "too deeply"),
         (header(0, 1) + text("general.alignment") + struct.pack("<II", 4, 0), "alignment is absurd"),
@@ -236,6 +245,12 @@ def test_version_2_is_read(chat):
 def test_damage_is_told_in_words(raw, said):
     with pytest.raises(FormatError, match=said):
         read_bytes(raw)
+
+
+def test_a_header_of_absurd_size_is_not_read_into_memory():
+    raw = header(0, 1) + struct.pack("<Q", 2**35) + b"x" * 40
+    with pytest.raises(FormatError, match="larger than 512 MiB"):
+        read_bytes(raw, size=2**40)
 
 
 def test_a_file_that_is_cut_short_says_how_much_is_there(chat):

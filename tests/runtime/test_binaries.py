@@ -184,13 +184,13 @@ async def test_a_damaged_cache_is_as_none(tmp_path: Path, damage: str):
 async def test_a_cache_that_can_not_be_written_is_no_reason_to_fail(tmp_path: Path):
     mine = program(tmp_path / "mine")
     (tmp_path / "file").touch()
-    assert await find("llamacpp", ("llama-server",), str(mine), tmp_path / "file" / "builds.json")
+    assert (await find("llamacpp", ("llama-server",), str(mine), tmp_path / "file" / "builds.json")).flags
 
 
 async def test_variables_that_change_a_llama_server_are_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "7")
     mine = program(tmp_path / "mine", "os.environ.get('LLAMA_ARG_CTX_SIZE') and sys.exit(1)")
-    assert await find("llamacpp", ("llama-server",), str(mine))
+    assert (await find("llamacpp", ("llama-server",), str(mine))).argv == (str(mine),)
 
 
 def test_packages_are_located_and_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

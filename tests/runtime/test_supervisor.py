@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -29,6 +30,11 @@ from roundhouse.errors import LoadFailed, QueueTimeout
 from roundhouse.runtime.supervisor import Supervisor
 from tests.support.virtual_loop import run_virtually
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from roundhouse.core.model import Event
+
 SIX = {"gpu0": 6}
 
 
@@ -37,8 +43,8 @@ class Doer:
 
     def __init__(self) -> None:
         self.done: list[Start | Stop] = []
-        self.answers = lambda action: ()
-        self.post = None
+        self.answers: Callable[[Start | Stop], tuple[Event, ...]] = lambda action: ()
+        self.post: Callable[[Event], None] = lambda event: None
 
     def do(self, action: Start | Stop) -> None:
         self.done.append(action)
@@ -48,7 +54,10 @@ class Doer:
 
 class Scene:
     def __init__(self, policy: Policy | None = None, ttl: float | None = None) -> None:
-        specs = [ModelSpec("alpha", claim=SIX, ttl=ttl), ModelSpec("beta", claim=SIX, ttl=None if ttl is None else 10 * ttl)]
+        specs = [
+            ModelSpec("alpha", claim=SIX, ttl=ttl),
+            ModelSpec("beta", claim=SIX, ttl=None if ttl is None else 10 * ttl),
+        ]
         self.loop = asyncio.get_running_loop()
         self.doer = Doer()
         self.supervisor = Supervisor(Fleet(specs, [Device("gpu0", 12)], policy), self.doer, self.loop.time)
@@ -166,8 +175,12 @@ async def test_an_error_inside_gives_the_slot_back_too():
 async def test_events_posted_by_the_doer_itself_are_taken_in_order():
     scene = Scene()
     seen = []
-    scene.supervisor.observers.append(lambda event, actions, now: seen.append((type(event), [type(a) for a in actions])))
-    scene.doer.answers = lambda action: (Started(action.instance, 7), BecameReady(action.instance, 1, 0.0)) if isinstance(action, Start) else ()
+    scene.supervisor.observers.append(
+        lambda event, actions, now: seen.append((type(event), [type(a) for a in actions]))
+    )
+    scene.doer.answers = lambda action: (
+        (Started(action.instance, 7), BecameReady(action.instance, 1, 0.0)) if isinstance(action, Start) else ()
+    )
     async with scene.lease("alpha") as lease:
         assert lease.result().instance == 1
     kinds = [kind.__name__ for kind, _ in seen]
@@ -235,7 +248,9 @@ async def test_the_timer_is_set_once_for_many_quick_requests():
 async def test_no_timer_ticks_when_nothing_is_due():
     scene = Scene()
     ticks = []
-    scene.supervisor.observers.append(lambda event, actions, now: ticks.append(event) if isinstance(event, Tick) else None)
+    scene.supervisor.observers.append(
+        lambda event, actions, now: ticks.append(event) if isinstance(event, Tick) else None
+    )
     scene.supervisor.post(Found(1, "alpha", 7, 1, ready=True))
     await asyncio.sleep(100_000)
     assert ticks == []

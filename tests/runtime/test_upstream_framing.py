@@ -193,3 +193,11 @@ def test_connection_that_is_lost_before_the_request_is_an_error():
 
     with asyncio.Runner(loop_factory=lambda: Loop([])) as runner:
         runner.run(talk())
+
+
+@pytest.mark.parametrize("size", [1000, 500_000])
+def test_head_that_is_too_long_is_refused_even_if_it_comes_in_one_read(size):
+    wire = OK + b"".join(b"X-%d: abcdefghij\r\n" % i for i in range(5000)) + b"Content-Length: 2\r\n\r\nhi"
+    failure = divided(cut(wire, range(size, len(wire), size)))[3]
+    assert failure is not None
+    assert "headers of more than 65536 bytes" in failure

@@ -40,6 +40,8 @@ class Call:
 
     async def say(self, data: bytes) -> None:
         """Sends; returns when it is with the kernel."""
+        if self.writer.is_closing():
+            raise ConnectionResetError  # uvloop would raise RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 

@@ -22,8 +22,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
-            self._virtual = max(self._virtual, self._scheduled[0]._when)
+        due = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+        if due and not self._ready:
+            self._virtual = max(self._virtual, min(due))
         super()._run_once()  # type: ignore[misc]
 
 

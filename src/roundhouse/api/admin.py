@@ -62,7 +62,7 @@ class House(Protocol):
         """Unloads a model and returns its state when it is gone."""
 
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
-        """A model's output lines."""
+        """A model's output lines; raises UnknownModel at once."""
 
 
 class Json(Response):
@@ -107,6 +107,10 @@ def _errors(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return await ours(request, BadRequest(f"{where}: {first['msg']}", param=where))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, _error: Exception) -> Response:  # the server logs it
+        return await ours(request, RouterError("Roundhouse made a mistake; its log has the details."))
 
 
 def _public(app: FastAPI, house: House) -> None:
@@ -186,7 +190,7 @@ def _require_any(house: House, request: Request) -> None:
 def _require_manage(house: House, request: Request, *, guard: bool = True) -> None:
     caller = house.identify(request)
     if guard:
-        house.guard(request.method, request.scope["headers"])
+        house.guard.admin(request.method, request.scope["headers"], caller)
     caller.require_manage()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from roundhouse.config.models import Key
 
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_BROWSER_MARKS = frozenset({b"origin", b"referer", b"cookie", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
+BROWSER_MARKS = frozenset({b"origin", b"referer", b"cookie", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REMEDY = "Send `Authorization: Bearer KEY` or `x-api-key: KEY`."
 
@@ -264,7 +264,7 @@ def _require_own(host: _Host, listen_hosts: Collection[str]) -> None:
 
 def _from_browser(headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether a browser may have sent it. Browsers say Origin with every POST; the others are for good measure."""
-    return any(name in _BROWSER_MARKS for name, _ in headers)
+    return any(name in BROWSER_MARKS for name, _ in headers)
 
 
 def _only(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> str | None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from roundhouse.api.client import Client, declared_length
+from roundhouse.api.dispatch import EngineEnded
 from roundhouse.api.record import Record
-from roundhouse.api.reply import send_error, send_last
+from roundhouse.api.reply import Outlet, send_error, send_last
 from roundhouse.api.streaming import Stream
 from roundhouse.api.whole import answer_whole
 from roundhouse.api.work import Work
@@ -21,31 +23,27 @@ from roundhouse.core.model import Phase, Ticket
 from roundhouse.dialects import openai
 from roundhouse.dialects.failures import error_event
 from roundhouse.dialects.sse import DONE
-from roundhouse.errors import BodyTooLarge, RouterError, Unsupported, UpstreamError
+from roundhouse.errors import BodyTooLarge, RouterError, ShuttingDown, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from roundhouse.api.auth import Caller, Keys
+    from roundhouse.api.dispatch import Dispatch
     from roundhouse.api.guard import Guard
     from roundhouse.api.routes import Route
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog, Match
-    from roundhouse.core.model import Grant, InstanceId
-    from roundhouse.ports import Endpoint
-    from roundhouse.runtime.effects import Runnable
-    from roundhouse.runtime.supervisor import Supervisor
-    from roundhouse.runtime.upstream import Upstream
 
 
 class Gateway:
     """Serves the relay routes.
 
     Args:
-        guard: raises Forbidden for cross-site requests (spec F3).
-        endpoint_of: where an instance answers.
+        cannot: models that this program can't run, with the reason.
+        dispatch: how granted requests get to their engines.
         keep_books: called once for every request that was read, whatever came of it.
         unexpected: told of exceptions that nobody foresaw; the client gets a plain 500.
     """
@@ -54,74 +52,61 @@ class Gateway:
         self,
         config: Config,
         catalog: Catalog,
-        models: Mapping[str, Runnable],
-        supervisor: Supervisor,
-        upstream: Upstream,
+        cannot: Mapping[str, str],
+        dispatch: Dispatch,
         keys: Keys,
-        endpoint_of: Callable[[InstanceId], Endpoint | None],
         guard: Guard,
         keep_books: Callable[[Record], None],
         unexpected: Callable[[str, BaseException], None],
     ) -> None:
-        self.config = config
-        self.catalog = catalog
-        self.models = models
-        self.supervisor = supervisor
-        self.upstream = upstream
+        self._config = config
+        self._catalog = catalog
+        self._cannot = cannot
+        self._dispatch = dispatch
+        self._supervisor = dispatch.supervisor
         self._keys = keys
-        self._endpoint_of = endpoint_of
         self._guard = guard
         self._keep_books = keep_books
         self._unexpected = unexpected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Serves one request of a relay route."""
-        now = self.supervisor.now()
+        now = self._supervisor.now()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")[:128].decode("latin-1")
         record = Record(given or f"req-{secrets.token_hex(8)}", time.time(), scope["path"], now)
         client = Client(receive)
-        progress = _Progress(send)
+        outlet = Outlet(send, client.unwatch)
         try:
             work = await self._read(scope, headers, client, route, record)
             client.watch()
-            await self._serve(work, progress)
+            await self._serve(work, outlet)
         except RouterError as error:
-            await self._fail(progress, record, error)
+            await self._fail(outlet, record, error)
         except asyncio.CancelledError:
-            if not client.gone:
+            if not client.gone:  # the time for running answers is over (spec E5)
+                await self._fail(outlet, record, ShuttingDown("Roundhouse is shutting down; try again soon."))
                 raise
             asyncio.current_task().uncancel()  # type: ignore[union-attr]  # we run in a task
             record.status = record.status or 499
-        except Exception as error:  # the last resort: no traceback reaches a client (spec A4)
+        except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches a client (spec A4)
             self._unexpected(record.id, error)
-            await self._fail(progress, record, RouterError("Roundhouse made a mistake; its log has the details."))
+            await self._fail(outlet, record, RouterError("Roundhouse made a mistake; its log has the details."))
         finally:
             client.unwatch()
-            record.total_s = self.supervisor.now() - record.arrived
+            record.total_s = self._supervisor.now() - record.arrived
             if client.gone:
                 record.status = 499
             self._keep_books(record)
-
-    def endpoint_of(self, grant: Grant) -> Endpoint:
-        """Where the granted instance answers.
-
-        Raises:
-            UpstreamError: it ended in this very moment.
-        """
-        endpoint = self._endpoint_of(grant.instance)
-        if endpoint is None:
-            raise UpstreamError(f"The engine of '{grant.model}' has just ended; try again.", retry_after=1.0)
-        return endpoint
 
     async def _read(
         self, scope: Scope, headers: dict[bytes, bytes], client: Client, route: Route, record: Record
     ) -> Work:
         """Everything that can be refused without a model."""
         caller = self._keys.identify(scope["headers"])
-        record.key = caller.name
-        self._guard(scope["method"], scope["headers"])
-        limit = self.config.limits.body
+        record.key, record.key_class = caller.name, caller.key_class
+        self._guard.relay(scope["method"], scope["headers"], caller)
+        limit = self._config.limits.body
         length = declared_length(scope)
         if length is not None and length > limit:
             raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
@@ -129,16 +114,16 @@ class Gateway:
         request = openai.peek(raw, route.operation)
         record.asked = request.model
         record.stream = request.stream
-        match = self.catalog.find(request.model, self._is_loaded)
+        match = self._catalog.find(request.model, self._is_loaded)
         caller.require_api("openai")
         caller.require_model(match.asked, match.model.id)
         record.model = match.model.id
         ticket = self._ticket(match, caller, headers, request, record)
         record.task = ticket.task
-        return Work(route, request, match, caller, ticket, headers, record, self.config)
+        return Work(route, request, match, caller, ticket, headers, record, self._config)
 
     def _is_loaded(self, model: str) -> bool:
-        state = self.supervisor.fleet.models.get(model)
+        state = self._supervisor.fleet.models.get(model)
         return state is not None and state.instance is not None and state.instance.phase is Phase.READY
 
     def _ticket(
@@ -150,7 +135,7 @@ class Gateway:
             asked = headers.get(b"x-roundhouse-priority", b"")
             priority = int(asked) if asked.lstrip(b"-").isdigit() else priority
         return Ticket(
-            self.supervisor.next_ticket(),
+            self._supervisor.next_ticket(),
             match.model.id,
             record.arrived,
             caller.name,
@@ -159,41 +144,30 @@ class Gateway:
             allowed=caller.allowed_models,
         )
 
-    async def _serve(self, work: Work, progress: _Progress) -> None:
-        runnable = self.models[work.match.model.id]
-        if not work.route.fits(runnable, self.supervisor.fleet.models[work.match.model.id].spec.kind):
+    async def _serve(self, work: Work, outlet: Outlet) -> None:
+        model = work.match.model.id
+        if (reason := self._cannot.get(model)) is not None:
+            raise Unsupported(reason)
+        if not work.route.fits(self._dispatch.models[model], self._supervisor.fleet.models[model].spec.kind):
             raise Unsupported(f"Model '{work.match.asked}' can't do {work.route.operation}; {work.route.needs}.")
-        async with self.supervisor.lease(work.ticket) as lease:
-            if work.request.stream:
-                stream = Stream(self, work, lease, progress)
-                await stream.run()
-            else:
-                await answer_whole(self, work, lease, progress)
+        try:
+            await self._answer(work, outlet)
+        except EngineEnded:  # before we knew; whoever comes next has it loaded again (spec A9)
+            work.ticket = replace(work.ticket, id=self._supervisor.next_ticket())
+            await self._answer(work, outlet)
 
-    async def _fail(self, progress: _Progress, record: Record, error: RouterError) -> None:
+    async def _answer(self, work: Work, outlet: Outlet) -> None:
+        async with self._supervisor.lease(work.ticket) as lease:
+            if work.request.stream:
+                await Stream(self._dispatch, work, lease, outlet).run()
+            else:
+                await answer_whole(self._dispatch, work, lease, outlet)
+
+    async def _fail(self, outlet: Outlet, record: Record, error: RouterError) -> None:
         """An error in the way in which it can still be told."""
         record.error = error.message
         record.status = error.status
-        if not progress.started:
-            await send_error(progress.send, error, [(b"x-request-id", record.id.encode("latin-1"))])
-        elif not progress.ended:
-            await send_last(progress.send, error_event(error) + DONE)
-
-
-class _Progress:
-    """An ASGI `send` that remembers what was sent."""
-
-    __slots__ = ("_send", "ended", "started")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.started = False
-        self.ended = False
-
-    async def send(self, message: Message) -> None:
-        """Sends on."""
-        if message["type"] == "http.response.start":
-            self.started = True
-        elif not message.get("more_body"):
-            self.ended = True
-        await self._send(message)
+        if not outlet.started:
+            await send_error(outlet.send, error, [(b"x-request-id", record.id.encode("latin-1"))])
+        elif not outlet.ended:
+            await send_last(outlet.send, error_event(error) + DONE)

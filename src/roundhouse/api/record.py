@@ -18,6 +18,7 @@ class Record:
     path: str
     arrived: float
     key: str = ""
+    key_class: str = "anonymous"
     asked: str = ""
     model: str = ""
     served_by: str = ""

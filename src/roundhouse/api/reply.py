@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from roundhouse.dialects.failures import error_body
 
 if TYPE_CHECKING:
-    from starlette.types import Send
+    from collections.abc import Callable
+
+    from starlette.types import Message, Send
 
     from roundhouse.errors import RouterError
 
@@ -20,6 +22,33 @@ STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
+
+
+class Outlet:
+    """An ASGI `send` that remembers how far the answer is.
+
+    Attributes:
+        started: the head is out, so its status stands.
+        ended: nothing can follow.
+    """
+
+    __slots__ = ("_on_last", "_send", "ended", "started")
+
+    def __init__(self, send: Send, on_last: Callable[[], None]) -> None:
+        """`on_last` is called before the last part is sent."""
+        self._send = send
+        self._on_last = on_last
+        self.started = False
+        self.ended = False
+
+    async def send(self, message: Message) -> None:
+        """Sends on."""
+        if message["type"] == "http.response.start":
+            self.started = True
+        elif not message.get("more_body"):
+            self.ended = True
+            self._on_last()
+        await self._send(message)
 
 
 async def send_whole(send: Send, status: int, body: bytes, headers: Headers) -> None:

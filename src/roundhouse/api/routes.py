@@ -1,22 +1,14 @@
-"""Which paths are relayed, as what, and to where; every other path belongs to the admin application.
-
-Relay routes are found by one look into a table and served as plain ASGI, so that no body is parsed and rebuilt.
-"""
+"""Which paths are relayed, as what, and to where at the engine: one table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roundhouse.api.reply import send_error
 from roundhouse.core.model import Kind
 from roundhouse.dialects.openai import Operation
-from roundhouse.errors import MethodNotAllowed
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from roundhouse.api.gateway import Gateway
     from roundhouse.runtime.effects import Runnable
 
 
@@ -45,25 +37,3 @@ ROUTES: dict[str, Route] = {
     "/detokenize": Route(Operation.OTHER, "/detokenize"),
 }
 ROUTES |= {path.removeprefix("/v1"): route for path, route in ROUTES.items() if path.startswith("/v1/")}
-
-
-class Router:
-    """The ASGI application: relay routes to the gateway, the rest to `admin`."""
-
-    def __init__(self, gateway: Gateway, admin: ASGIApp) -> None:
-        self._gateway = gateway
-        self._admin = admin
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
-        if scope["type"] == "http":
-            route = ROUTES.get(scope["path"])
-            if route is not None:
-                if scope["method"] == "POST":
-                    await self._gateway(scope, receive, send, route)
-                    return
-                if scope["method"] != "OPTIONS":
-                    error = MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}.")
-                    await send_error(send, error, [(b"allow", b"POST")])
-                    return
-        await self._admin(scope, receive, send)

@@ -6,7 +6,7 @@ lifespan shutdown runs after open requests have ended, so waiting requests must 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,73 +17,102 @@ if TYPE_CHECKING:
     import asyncio
     import socket
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from starlette.types import ASGIApp
 
 _TOO_LARGE = "The request's headers are over the limit (limits.headers)."
 _TOO_SLOW = "The request's headers did not arrive in time (limits.header_timeout)."
+_HEAD_400 = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+)
 
 
-def protocol(
-    header_bytes: int, header_seconds: float, render: Callable[[BadRequest], bytes]
-) -> type[HttpToolsProtocol]:
-    """The protocol class of uvicorn with these limits; `render` makes the JSON body of its own 400s."""
+class Bounded(HttpToolsProtocol):
+    """One connection, whose request heads have a limit in bytes and one in time; see `protocol`.
 
-    class Bounded(HttpToolsProtocol):
-        """One connection."""
+    uvicorn parses a head while it comes. A head that comes in one read, as nearly all do, starts no timer.
+    """
 
-        _seen = 0
-        _in_head = True
-        _deadline: asyncio.TimerHandle | None = None
+    header_bytes: int
+    header_seconds: float
+    render: Callable[[BadRequest], bytes]
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-            super().connection_made(transport)
-            self._expect_head()
+    _in_head = True
+    _seen = 0  # bytes of reads that had a part of this head
+    _read = 0  # bytes of the present read
+    _deadline: asyncio.TimerHandle | None = None
 
-        def _expect_head(self) -> None:
-            self._in_head, self._seen = True, 0
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """The first head is awaited from now on."""
+        super().connection_made(transport)
+        self._limit_head()
 
-        def data_received(self, data: bytes) -> None:
-            if self._in_head:
-                if self._deadline is None:
-                    self._deadline = self.loop.call_later(header_seconds, self._refuse, _TOO_SLOW)
-                self._seen += len(data)
-            super().data_received(data)
-            if self._in_head and self._seen > header_bytes:
-                self._refuse(_TOO_LARGE)
+    def data_received(self, data: bytes) -> None:
+        """Parses; refuses a head that has grown too long, and sets its limit in time if it is not whole yet."""
+        self._read = len(data)
+        if self._in_head:
+            self._seen += self._read
+        super().data_received(data)
+        if not self._in_head:
+            return
+        if self._seen > self.header_bytes:
+            self._refuse(_TOO_LARGE)
+        elif self._deadline is None:
+            self._limit_head()
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            if not self._in_head:  # the next request on the same connection
-                self._expect_head()
+    def on_message_begin(self) -> None:
+        """A head begins: the first of the connection, or the next one, in the middle of a read."""
+        super().on_message_begin()
+        if not self._in_head:
+            self._in_head, self._seen = True, self._read
 
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            self._unset_deadline()
-            super().on_headers_complete()
+    def on_headers_complete(self) -> None:
+        """The head is whole. One that was too long all the same came in one read."""
+        self._in_head = False
+        self._unset_deadline()
+        if self._seen > self.header_bytes and sum(len(n) + len(v) for n, v in self.headers) > self.header_bytes:
+            self._refuse(_TOO_LARGE)
+            return
+        super().on_headers_complete()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._unset_deadline()
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        self._unset_deadline()
+        super().connection_lost(exc)
 
-        def _unset_deadline(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's own answer to what is no HTTP, in the shape of our errors."""
+        if self.transport.is_closing():
+            return
+        body = type(self).render(BadRequest(msg))
+        self.transport.write(_HEAD_400 % len(body) + body)
+        self.transport.close()
 
-        def _refuse(self, message: str) -> None:
-            self._unset_deadline()
-            self.send_400_response(message)
+    def _limit_head(self) -> None:
+        self._deadline = self.loop.call_later(self.header_seconds, self._too_slow)
 
-        def send_400_response(self, msg: str) -> None:
-            if self.transport.is_closing():
-                return
-            body = render(BadRequest(msg))
-            head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            self.transport.write(head % len(body) + body)
+    def _unset_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self._seen:
+            self._refuse(_TOO_SLOW)
+        else:  # it never said a word
             self.transport.close()
 
-    return Bounded
+    def _refuse(self, message: str) -> None:
+        self._unset_deadline()
+        self.send_400_response(message)
+
+
+def protocol(header_bytes: int, header_seconds: float, render: Callable[[BadRequest], bytes]) -> type[Bounded]:
+    """The class of connections with these limits; `render` makes the JSON body of its own 400s."""
+    limits = {"header_bytes": header_bytes, "header_seconds": header_seconds, "render": staticmethod(render)}
+    return type("Bounded", (Bounded,), limits)
 
 
 class Server(uvicorn.Server):
@@ -111,9 +140,23 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    app: ASGIApp, *, drain: float, http: type[HttpToolsProtocol], closing: Callable[[], Awaitable[None]], **more: Any
-) -> Server:  # handed through to uvicorn
-    """A server that is ready for `serve(sockets)`; `drain` seconds is how long running answers may take at the end."""
+    app: ASGIApp,
+    *,
+    drain: float,
+    http: type[Bounded],
+    closing: Callable[[], Awaitable[None]],
+    tls: tuple[Path, Path] | None = None,
+) -> Server:
+    """A server that is ready for `serve(sockets)`.
+
+    Args:
+        app: what it serves.
+        http: the class of its connections; see `protocol`.
+        drain: seconds that running answers may take at the end.
+        closing: see `Server`.
+        tls: PEM files of the certificate chain and its key.
+    """
+    cert, key = tls if tls is not None else (None, None)
     config = uvicorn.Config(
         app,
         http=http,
@@ -126,6 +169,7 @@ def make_server(
         timeout_graceful_shutdown=max(1, int(drain)),
         timeout_keep_alive=75,
         backlog=2048,
-        **more,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
     )
     return Server(config, closing)

@@ -28,7 +28,7 @@ OPENAI_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What does not change while Roundhouse runs: `created` is seconds since the epoch, `facts` None where files say nothing."""
+    """What does not change while it runs: `created` is seconds since the epoch; no `facts` where files say nothing."""
 
     config: ModelConfig
     created: int
@@ -142,7 +142,7 @@ def health(
 def current_model(fleet: Fleet) -> str | None:
     """The chat model that was used last, of those that are loaded."""
     loaded = [i for i in fleet.live() if i.phase is Phase.READY and fleet.models[i.model].spec.kind is Kind.CHAT]
-    return max(loaded, key=lambda i: fleet.use[i.id].used).model if loaded else None
+    return max(loaded, key=lambda i: fleet.use[i.id].last).model if loaded else None
 
 
 def devices(fleet: Fleet) -> dict[str, dict[str, int]]:

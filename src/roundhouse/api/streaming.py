@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from roundhouse.api.reply import JSON as JSON_HEADER
 from roundhouse.api.reply import send_head, send_last, send_part, send_whole
-from roundhouse.api.work import engine_headers, engine_path
 from roundhouse.dialects import sse, status
 from roundhouse.dialects.failures import normalise_error, upstream_error
 from roundhouse.dialects.meter import Meter
@@ -16,7 +15,8 @@ from roundhouse.dialects.status import Channel, Frames
 from roundhouse.errors import RouterError, UpstreamError
 
 if TYPE_CHECKING:
-    from roundhouse.api.gateway import Gateway, _Progress
+    from roundhouse.api.dispatch import Dispatch
+    from roundhouse.api.reply import Outlet
     from roundhouse.api.work import Work
     from roundhouse.core.model import Grant
     from roundhouse.runtime.supervisor import Lease
@@ -31,12 +31,12 @@ ERROR_LIMIT = 1 << 20
 class Stream:
     """One streamed answer."""
 
-    def __init__(self, gateway: Gateway, work: Work, lease: Lease, progress: _Progress) -> None:
-        self._gateway = gateway
+    def __init__(self, dispatch: Dispatch, work: Work, lease: Lease, outlet: Outlet) -> None:
+        self._dispatch = dispatch
         self._work = work
         self._lease = lease
-        self._progress = progress
-        self._send = progress.send
+        self._outlet = outlet
+        self._send = outlet.send
         self._channels = work.channels()
         self._frames = Frames(f"chatcmpl-{work.record.id}", int(work.record.at), work.match.asked)
         self._told = False
@@ -51,10 +51,10 @@ class Stream:
         except RouterError as error:
             await self._say(status.failed(error.message), done=True)
             raise
-        seconds = work.note_grant(self._gateway.supervisor.fleet, grant, self._gateway.supervisor.now())
+        seconds = work.note_grant(self._dispatch.supervisor.fleet, grant, self._dispatch.now())
         if self._told:
             await self._say(status.ready(seconds), done=True)
-        response = await self._ask(grant)
+        response = await self._dispatch.send(work, grant)
         try:
             if response.status != 200 or b"event-stream" not in (response.header(b"content-type") or b""):
                 await self._refused(response, grant)
@@ -64,9 +64,10 @@ class Stream:
             response.cancel()
 
     async def _wait(self) -> None:
-        """Status at once and then every few seconds, a comment in between (it keeps idle timers of clients from firing)."""
+        """Status at once and then every few seconds, with a comment in between for clients' idle timers."""
         every = self._work.config.status.every
-        await send_head(self._send, self._work.answer_headers(None))
+        if not self._outlet.started:
+            await send_head(self._send, self._work.answer_headers(None))
         while True:
             waiting = self._lease.waiting()
             await self._say(status.loading(waiting.elapsed, waiting.expected, waiting.details), done=False)
@@ -77,16 +78,9 @@ class Stream:
                 return
 
     async def _say(self, line: str, *, done: bool) -> None:
-        if self._progress.started and self._channels:
+        if self._outlet.started and self._channels:
             self._told = True
             await send_part(self._send, self._frames.status(self._channels, line, done=done))
-
-    async def _ask(self, grant: Grant) -> Response:
-        gateway, work = self._gateway, self._work
-        runnable = gateway.models[grant.model]
-        endpoint = gateway.endpoint_of(grant)
-        path = engine_path(endpoint, work.route.upstream_path)
-        return await gateway.upstream.send(endpoint, b"POST", path, engine_headers(work), work.body(runnable))
 
     async def _refused(self, response: Response, grant: Grant) -> None:
         """The engine did not begin a stream: its own status if the head is not out yet, else an error event."""
@@ -95,16 +89,16 @@ class Stream:
         if response.status == 200:
             raise UpstreamError("The engine answered a request for a stream with something else.")
         error = upstream_error(response.status, answer)
-        if self._progress.started:
+        if self._outlet.started:
             raise error
         self._work.record.status, self._work.record.error = response.status, error.message
         headers = [*self._work.answer_headers(grant), JSON_HEADER]
         await send_whole(self._send, response.status, normalise_error(response.status, answer), headers)
 
     async def _relay(self, response: Response, grant: Grant) -> None:
-        now = self._gateway.supervisor.now
+        now = self._dispatch.now
         relay = self._new_relay()
-        if not self._progress.started:
+        if not self._outlet.started:
             await send_head(self._send, self._work.answer_headers(grant))
         send = self._send
         feed, read = relay.feed, response.read
@@ -119,6 +113,7 @@ class Stream:
             else:
                 out = relay.end(now())
         except RouterError as error:
+            await self._dispatch.has_ended(grant)
             out = relay.broken(error, now())
         record = self._work.record
         record.status = 200
@@ -144,7 +139,7 @@ class Stream:
 
 
 async def _give_back(response: Response) -> None:
-    """After [DONE] only the end of the message is to come: waiting a moment for it lets the connection be used again."""
+    """After [DONE] only the end of the message is to come; with it the connection can be used again."""
     try:
         async with asyncio.timeout(1.0):
             while await response.read():

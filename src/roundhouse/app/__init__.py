@@ -1,1 +1,1 @@
-"""The composition root: a configuration becomes objects, objects become a running program. The only place that picks."""
+"""The composition root: a configuration becomes objects, and these a running program. The only place that picks."""

@@ -1,4 +1,4 @@
-"""After a restart: engines of an earlier Roundhouse that still run are taken over, or ended if they are not wanted (E1)."""
+"""After a restart: engines that an earlier Roundhouse left are taken over, or ended if not wanted (spec E1)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from roundhouse.ports import Endpoint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from structlog.typing import FilteringBoundLogger
-
+    from roundhouse.app.books import Books
     from roundhouse.core.model import Fleet
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.effects import Effects, Runnable
@@ -21,9 +20,7 @@ PROBE_SECONDS = 2.0
 STOP_GRACE = 10.0
 
 
-async def adopt(
-    effects: Effects, fleet: Fleet, found: Sequence[Handle], upstream: Upstream, log: FilteringBoundLogger
-) -> None:
+async def adopt(effects: Effects, fleet: Fleet, found: Sequence[Handle], upstream: Upstream, books: Books) -> None:
     """Takes over every engine that serves a model of today's configuration with today's settings; ends the others.
 
     One that does not answer yet is taken over as loading: its load may still be under way.
@@ -33,13 +30,13 @@ async def adopt(
         runnable = effects.models.get(tag.model)
         state = fleet.models.get(tag.model)
         if runnable is None or state is None or state.instance is not None or runnable.settings != tag.settings:
-            log.info("ending an engine that is not configured so any more", model=tag.model, pid=handle.pid)
+            books.outdated(tag.model, handle.pid)
             await handle.stop(STOP_GRACE)
             continue
         endpoint = Endpoint("127.0.0.1", tag.port)
         served = await _ask(runnable, endpoint, upstream)
         effects.adopt(fleet.next_instance, tag.model, handle, endpoint, served)
-        log.info("adopted a running engine", model=tag.model, pid=handle.pid, ready=served is not None)
+        books.adopted(tag.model, handle.pid, ready=served is not None)
 
 
 async def _ask(runnable: Runnable, endpoint: Endpoint, upstream: Upstream) -> Served | None:

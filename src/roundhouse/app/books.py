@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from roundhouse.observe.metrics import Metrics
     from roundhouse.observe.store import Store
 
+_EVICTIONS = {"idle": "ttl", "unload asked": "asked"}
+"""The planner's words for why a loaded model leaves, as metrics have them; room for another model apart."""
+
 
 class Books:
     """Keeps them. `engines` is the engine's name by model."""
@@ -64,7 +67,7 @@ class Books:
             self._metrics.request_done(
                 model=model,
                 engine=self._engines.get(model) or "",
-                key_class="key" if record.key else "anonymous",
+                key_class=record.key_class,
                 status=record.status,
                 queue_s=record.queue_s,
                 load_s=record.load_s,
@@ -130,14 +133,28 @@ class Books:
             elif isinstance(action, Stop):
                 self._log.info("unloading model", model=action.model, instance=action.instance, why=action.reason)
                 self._bus.publish("unloading", {"model": action.model, "why": action.reason})
-                if action.reason.startswith("room for"):
-                    self._metrics.switched()
-                    self._metrics.evicted(model=action.model, reason="room")
+                self._evicted(action)
             elif isinstance(action, Refuse):
                 self._bus.publish("refused", {"model": action.ticket.model, "error": action.error.message})
             elif isinstance(action, Grant):
                 pass
         self._publish(event)
+
+    def _evicted(self, action: Stop) -> None:
+        reason = _EVICTIONS.get(action.reason, "room" if action.reason.startswith("room for") else None)
+        if reason == "room":
+            self._metrics.switched()
+        if reason is not None:
+            self._metrics.evicted(model=action.model, reason=reason)
+
+    def adopted(self, model: str, pid: int | None, *, ready: bool) -> None:
+        """An engine of an earlier run was taken over."""
+        self._log.info("adopted a running engine", model=model, pid=pid, ready=ready)
+
+    def outdated(self, model: str, pid: int | None) -> None:
+        """An engine of an earlier run is ended: it is not configured so any more."""
+        self._log.info("ending an engine that is not configured so any more", model=model, pid=pid)
+        self._metrics.evicted(model=model, reason="settings")
 
     def _publish(self, event: Event) -> None:
         if isinstance(event, (Started, Progressed, BecameReady)):

@@ -15,37 +15,40 @@ import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
 from roundhouse.api.auth import Caller, Keys
+from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
-from roundhouse.api.routes import Router
+from roundhouse.api.router import Router
 from roundhouse.app import specs
 from roundhouse.app.adoption import adopt
 from roundhouse.app.books import Books
+from roundhouse.app.hold import hold_engines
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Phase, Want
 from roundhouse.errors import LoadFailed, RouterError, UnknownModel, Unsupported
 from roundhouse.launchers.attached import AttachedLauncher
-from roundhouse.launchers.process import ProcessLauncher, default_runtime_dir
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.observe.store import Store
 from roundhouse.runtime import binaries, devices
 from roundhouse.runtime.effects import Effects
-from roundhouse.runtime.lock import install_id, state_lock
 from roundhouse.runtime.supervisor import Supervisor
 from roundhouse.runtime.survey import Survey
-from roundhouse.runtime.tasks import Tasks
+from roundhouse.runtime.tasks import Tasks, until
 from roundhouse.runtime.upstream import Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from fastapi import Request
     from starlette.types import ASGIApp
 
+    from roundhouse.app.hold import Held
     from roundhouse.config.models import Config
+    from roundhouse.core.model import ModelState
+    from roundhouse.launchers.process import ProcessLauncher
     from roundhouse.ports import Build, Endpoint, Engine
 
 LOG_LINES = 500
@@ -60,13 +63,16 @@ class House:
     bus: Bus
     app: ASGIApp
 
-    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, environ: Mapping[str, str], held: Held | None = None) -> None:
+        """`held` is what was taken hold of already; without it that happens on entering."""
         self.config = config
+        self._held = held
         self._environ = environ
         self._log = logging.get("roundhouse")
         self._stack = AsyncExitStack()
         self._started = time.monotonic()
         self._changed = asyncio.Event()
+        self._ending = asyncio.Event()
 
     # --- life ---
 
@@ -79,8 +85,7 @@ class House:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.supervisor.post(ClosingTime())
-        self.bus.close()
+        await self.closing()
         await self.effects.close(leave_engines=self.config.shutdown.engines == "leave", limit=STOP_LIMIT)
         await self._stack.aclose()
 
@@ -88,31 +93,28 @@ class House:
         """The end has begun: those who wait are told, feeds end; running answers go on."""
         self.supervisor.post(ClosingTime())
         self.bus.close()
+        self._ending.set()
 
     async def _build(self) -> None:
         config, stack = self.config, self._stack
-        config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stack.enter_context(state_lock(config.state_dir))
-        identity = install_id(config.state_dir)
+        held = self._held
+        if held is None:
+            held = await stack.enter_async_context(hold_engines(config, self._environ))
         self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
         self.upstream = await stack.enter_async_context(Upstream())
-        launcher = ProcessLauncher(
-            default_runtime_dir(self._environ), config.state_dir / "logs", identity, config.scheduling.orphan_grace
-        )
-        await stack.enter_async_context(launcher)
         readers = await asyncio.to_thread(devices.detect)
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
-        await self._make_models(launcher, first.total)
+        await self._make_models(held.launcher, first.total)
         self._make_runtime(first.total)
-        await adopt(self.effects, self.supervisor.fleet, await launcher.found(), self.upstream, self._log)
+        await adopt(self.effects, self.supervisor.fleet, held.engines, self.upstream, self.books)
         await self._survey.read()
         tasks = Tasks(self._unexpected)
         stack.push_async_callback(tasks.close)
         tasks.spawn(self._survey.run(), "survey")
         self._tasks = tasks
         for spec in self.supervisor.fleet.models.values():
-            if spec.spec.preload:
+            if spec.spec.preload and spec.spec.id not in self._cannot:
                 self.supervisor.post(Asked(spec.spec.id, Want.LOAD))
 
     async def _make_models(self, launcher: ProcessLauncher, found: Mapping[str, int]) -> None:
@@ -146,6 +148,7 @@ class House:
         clock = asyncio.get_running_loop().time
         self.effects = Effects(self._runnables, self.upstream, self.books, clock, self._unexpected)
         self.supervisor = Supervisor(fleet, self.effects, clock)
+        self._stack.push_async_exit(self.supervisor)
         self.effects.post = self.supervisor.post
         self._survey = Survey(self._reader, config.devices, fleet, self.effects.trees, self.supervisor.post)
         self.effects.memory_back = self._survey.settled
@@ -153,15 +156,13 @@ class House:
         self.catalog = Catalog(config.models)
         self.keys = Keys(config.keys, config.models)
         hosts = {split(address)[0] for address in config.listen}
-        self.guard = Guard(hosts, config.cors.origins, keys=bool(config.keys))
+        self.guard = Guard(hosts, config.cors.origins)
         gateway = Gateway(
             config,
             self.catalog,
-            self._runnables,
-            self.supervisor,
-            self.upstream,
+            self._cannot,
+            Dispatch(self._runnables, self.supervisor, self.upstream, self.effects.endpoint, self.effects.ends),
             self.keys,
-            self.effects.endpoint,
             self.guard,
             self.books.request,
             self._unexpected,
@@ -197,7 +198,7 @@ class House:
         return self.keys.identify(request.scope["headers"])
 
     def may_see_health(self, request: Request) -> bool:
-        """All of it: where no keys are configured, with a key, or on this machine and not by way of a proxy (spec H)."""
+        """All of it: without configured keys, with a key, or on this machine and not through a proxy (spec H)."""
         if not self.config.keys:
             return True
         peer = request.client.host if request.client else ""
@@ -264,7 +265,7 @@ class House:
                 found.failure.reason if found.failure else "it does not fit; GET /health shows who holds the memory"
             )
             raise LoadFailed(f"Model '{model}' could not be loaded: {reason}")
-        return {"model": model, **state.model_state(self.supervisor.fleet, found, self.supervisor.now())}
+        return self._told(model)
 
     async def unload(self, name: str) -> dict[str, Any]:
         """Unloads a model; returns when it is gone (or wanted again)."""
@@ -272,9 +273,13 @@ class House:
         before = self.supervisor.fleet.models[model].instance
         self.supervisor.post(Asked(model, Want.UNLOAD))
         await self._until(lambda s: before is None or s.instance is None or s.instance.id != before.id, model)
-        return {"model": model, **state.model_state(self.supervisor.fleet, self.supervisor.fleet.models[model], self.supervisor.now())}
+        return self._told(model)
 
-    async def _until(self, true: Any, model: str) -> None:  # a predicate over ModelState
+    def _told(self, model: str) -> dict[str, Any]:
+        fleet = self.supervisor.fleet
+        return {"model": model, **state.model_state(fleet, fleet.models[model], self.supervisor.now())}
+
+    async def _until(self, true: Callable[[ModelState], bool], model: str) -> None:
         while not true(self.supervisor.fleet.models[model]):
             self._changed.clear()
             await self._changed.wait()
@@ -285,17 +290,18 @@ class House:
             raise Unsupported(reason)
         return match.model.id
 
-    async def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
+    def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
         """A model's last lines, then, if wanted, those to come."""
-        model = self._named(name)
+        return self._lines(self._named(name), follow=follow)
+
+    async def _lines(self, model: str, *, follow: bool) -> AsyncIterator[str]:
         life = next((found for found in self.effects.lives.values() if found.runnable.config.id == model), None)
         if life is None or life.handle is None:
             for line in self.effects.last_output.get(model, ()):
                 yield line
-            return
-        if not follow:
+        elif follow:
+            async for line in until(self._ending, life.handle.lines()):
+                yield line
+        else:
             for line in life.handle.tail(LOG_LINES):
                 yield line
-            return
-        async for line in life.handle.lines():
-            yield line

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from roundhouse.api.server import make_server, protocol
-from roundhouse.app.house import House
+from roundhouse.app.hold import hold_engines
 from roundhouse.app.sockets import notify, open_sockets
-from roundhouse.dialects.failures import error_body
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from roundhouse.app.hold import Held
+    from roundhouse.app.house import House
     from roundhouse.config.models import Config
 
 
@@ -35,10 +35,22 @@ def serve(config: Config, started: Callable[[House], None] = lambda _house: None
 
 
 async def _serve(config: Config, sockets: list[socket.socket], started: Callable[[House], None]) -> None:
-    async with House(config, os.environ) as house:
+    async with hold_engines(config, os.environ) as held:
+        await _serve_held(config, sockets, started, held)
+
+
+async def _serve_held(
+    config: Config, sockets: list[socket.socket], started: Callable[[House], None], held: Held
+) -> None:
+    # Loading the web framework takes longer than all the rest: the engines of an earlier run are held by now.
+    from roundhouse.api.server import make_server, protocol  # noqa: PLC0415 -- see above
+    from roundhouse.app.house import House  # noqa: PLC0415
+    from roundhouse.dialects.failures import error_body  # noqa: PLC0415
+
+    async with House(config, os.environ, held) as house:
         http = protocol(config.limits.headers, config.limits.header_timeout, error_body)
-        tls = {"ssl_certfile": str(config.tls.cert), "ssl_keyfile": str(config.tls.key)} if config.tls else {}
-        server = make_server(house.app, drain=config.shutdown.drain, http=http, closing=house.closing, **tls)
+        tls = (config.tls.cert, config.tls.key) if config.tls else None
+        server = make_server(house.app, drain=config.shutdown.drain, http=http, closing=house.closing, tls=tls)
 
         def opened() -> None:
             notify(os.environ, "READY=1\nSTATUS=serving")

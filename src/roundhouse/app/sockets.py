@@ -1,4 +1,4 @@
-"""The listening sockets: made from `listen`, or inherited from systemd (E5), and who holds a port that is taken (G4)."""
+"""The listening sockets: made from `listen` or inherited from systemd (E5), and who holds a taken port (G4)."""
 
 from __future__ import annotations
 

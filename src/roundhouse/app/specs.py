@@ -1,4 +1,4 @@
-"""From a model's configuration to what the planner knows of it (`ModelSpec`) and what is needed to run it (`Runnable`)."""
+"""From a model's configuration to what the planner knows of it (`ModelSpec`) and what runs it (`Runnable`)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ TTL_LOADS, TTL_LEAST, TTL_MOST = 10.0, 300.0, 3600.0
 PEAK_MARGIN = 1.05
 """What is added to a measured peak for the next load: the next answer may be a little longer."""
 _NOT_ENGINE = {
-    "id", "name", "description", "tags", "unlisted", "aliases", "set", "strip", "status", "ttl", "pinned", "preload", "priority",
-    "min_resident", "max_instances", "load_timeout", "memory", "devices", "any_of",
-}  # fmt: skip
+    *("id", "name", "description", "tags", "unlisted", "aliases", "set", "strip", "status", "any_of"),
+    *("ttl", "pinned", "preload", "priority", "min_resident", "max_instances", "load_timeout", "memory", "devices"),
+}
 """Keys that say nothing of how the engine process runs, so that changing one restarts nothing."""
 
 
@@ -147,7 +147,8 @@ def _claim(model: ModelConfig, looked: Looked, default_device: str, peak: Mappin
     elif model.memory is not None:
         claim = {d or device: size for d, size in model.memory.items()}
     else:
-        claim = {device: ENGINES[model.engine].footprint(model, looked.facts) or 0} if model.engine in ENGINES else {}
+        engine = ENGINES.get(model.engine or "")
+        claim = {device: engine.footprint(model, looked.facts) or 0} if engine is not None else {}
     if model.port is not None:
         claim[f"port:{model.port}"] = 1
     return claim

@@ -20,6 +20,8 @@ def demo(
     ] = None,
 ) -> None:
     """Fetch two small chat models and an embedding model, and serve them with a real llama-server."""
-    import roundhouse.demo as assets
+    from roundhouse.demo.run import demo as run
+    from roundhouse.observe.log import configure
 
-    assets.demo(listen, cache)
+    configure()
+    run(listen, cache)

@@ -1,7 +1,38 @@
-"""Exit codes that scripts can use (spec H)."""
+"""Exit codes that scripts can use (spec H), and the errors that end a command with them."""
+
+from __future__ import annotations
+
+from roundhouse.errors import ConfigError, RouterError
 
 DONE = 0
 FAILED = 1
 USAGE = 2
 NOT_RUNNING = 3
 REFUSED = 4
+INTERRUPTED = 130
+"""Ctrl-C, as shells have it: 128 and the signal's number."""
+
+
+class Failed(RouterError):
+    """It did not work."""
+
+
+class Usage(RouterError):
+    """The command was given something that it can't use."""
+
+
+class NotRunning(RouterError):
+    """Nobody answers at the URL."""
+
+
+class Refused(RouterError):
+    """Roundhouse answers, but does not do it: key, unknown model, conflict, limits."""
+
+
+def exit_code(error: RouterError) -> int:
+    """What the program ends with after this error."""
+    if isinstance(error, (ConfigError, Usage)):
+        return USAGE
+    if isinstance(error, NotRunning):
+        return NOT_RUNNING
+    return REFUSED if isinstance(error, Refused) else FAILED

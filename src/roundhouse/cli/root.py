@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 import roundhouse
-from roundhouse.cli import demo, serve
-from roundhouse.cli.exits import FAILED, USAGE
-from roundhouse.errors import ConfigError, RouterError
+from roundhouse.cli import chat, check, demo, init, load, logs, models, serve, status
+from roundhouse.cli.exits import exit_code
+from roundhouse.errors import RouterError
 
 app = typer.Typer(
     name="roundhouse",
@@ -19,9 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 refused.",
 )
-serve.register(app)
-demo.register(app)
+for group in (init, serve, demo, check, status, models, load, logs, chat):
+    group.register(app)
 
 
 def _version(wanted: bool) -> None:  # typer's callback form
@@ -43,11 +44,6 @@ def main() -> None:
     """Runs the command line; errors of ours become one message and an exit code, never a traceback."""
     try:
         app()
-    except ConfigError as error:
-        print(f"roundhouse: {error.message}", file=sys.stderr)
-        raise SystemExit(USAGE) from None
     except RouterError as error:
         print(f"roundhouse: {error.message}", file=sys.stderr)
-        raise SystemExit(FAILED) from None
-    except BrokenPipeError:
-        raise SystemExit(0) from None
+        raise SystemExit(exit_code(error)) from None

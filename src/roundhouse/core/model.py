@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from roundhouse.errors import RouterError
+if TYPE_CHECKING:
+    from roundhouse.errors import RouterError
 
 DeviceId = str
 TicketId = int
@@ -171,7 +173,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failures of a model: reason in words, times of those within the last 10 minutes, and no start before `until`."""
+    """The last failures of a model: reason in words, when they were (last 10 minutes), no start before `until`."""
 
     reason: str
     times: tuple[float, ...]

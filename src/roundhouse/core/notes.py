@@ -138,7 +138,8 @@ def backoff_error(state: ModelState, now: float) -> LoadFailed | None:
         return None
     wait = failure.until - now
     return LoadFailed(
-        f"Model '{state.spec.id}' failed {len(failure.times)} times in a row and is tried again in {wait:.0f} s: {failure.reason}",
+        f"Model '{state.spec.id}' failed {len(failure.times)} times in a row and is tried again in {wait:.0f} s: "
+        f"{failure.reason}",
         retry_after=wait,
     )
 
@@ -173,7 +174,8 @@ def _objection(fleet: Fleet, ticket: Ticket, now: float) -> RouterError | None:
     mine = sum(1 for s in fleet.models.values() for t in s.queue if t.key == ticket.key)
     if mine >= policy.queue_per_key:
         return TooManyRequests(
-            f"{mine} requests of this key are waiting already, the limit per key (scheduling.queue.per_key); wait for some to end.",
+            f"{mine} requests of this key are waiting already, the limit per key (scheduling.queue.per_key); "
+            "wait for some to end.",
             retry_after=retry_estimate(state),
         )
     return None

@@ -11,7 +11,7 @@ The same picture, event and time always give the same picture and actions. The r
 5. stop     what has drained
 6. start    what has room, one load per device at a time
 
-They are applied until they decide nothing more: who is called back can be granted to, who starts may be in another's way.
+They are applied until they decide nothing more: who is called back may be granted to, who starts may be in the way.
 Two short ways skip the rules where they could decide nothing: a request for a free slot with nobody waiting, and a
 request that ends with nobody waiting.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from roundhouse.core.room import Plan
 
 MOST_PASSES = 20
-"""The rules come to rest within a few passes (the simulation proves it); a loop that decides must not be able to hang."""
+"""The rules come to rest within a few passes (the simulation proves it); nothing that decides may be able to hang."""
 
 
 def step(fleet: Fleet, event: Event, now: float) -> list[Action]:
@@ -75,7 +75,7 @@ def _apply_rules(fleet: Fleet, now: float, actions: list[Action]) -> None:
 
 
 def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
-    """O(1) answers for the two events that every request causes (spec: 10 microseconds or less); None = not one of them."""
+    """O(1) answers for the two events that every request causes (10 microseconds or less); None = not one of them."""
     if type(event) is Arrived:
         ticket = event.ticket
         state = fleet.models.get(ticket.model)
@@ -101,14 +101,17 @@ def _refuse_overdue(fleet: Fleet, now: float, actions: list[Action]) -> None:
     if not fleet.queued:
         return
     for state in [s for s in fleet.models.values() if s.queue]:
-        if (error := notes.backoff_error(state, now)) is not None:
-            refuse_queue(fleet, state, error, actions)
+        if (backoff := notes.backoff_error(state, now)) is not None:
+            refuse_queue(fleet, state, backoff, actions)
             continue
         limit = _patience_ends(fleet, state)
         for ticket in state.queue:
             if limit is not None and max(ticket.arrived, state.idle_since) + limit <= now:
-                message = f"Waited {now - ticket.arrived:.0f} s for model '{ticket.model}' (scheduling.queue.timeout); try again later."
-                refuse(fleet, ticket, QueueTimeout(message, retry_after=notes.retry_estimate(state)), actions)
+                waited = f"Waited {now - ticket.arrived:.0f} s for model '{ticket.model}'"
+                error = QueueTimeout(
+                    f"{waited} (scheduling.queue.timeout); try again later.", retry_after=notes.retry_estimate(state)
+                )
+                refuse(fleet, ticket, error, actions)
 
 
 def _patience_ends(fleet: Fleet, state: ModelState) -> float | None:

@@ -37,7 +37,7 @@ class Plan:
 
 
 def wanted_since(state: ModelState) -> float | None:
-    """Since when somebody waits for this model in a way that may cause a switch; background tasks don't count (spec D7)."""
+    """Since when somebody waits for this model in a way that may cause a switch: background tasks don't (spec D7)."""
     times = [ticket.arrived for ticket in state.queue if not ticket.task]
     if state.asked is not None:
         times.append(state.asked)
@@ -116,8 +116,8 @@ def _loading_beside(fleet: Fleet, claim: Claim, starting: Iterable[str]) -> bool
 def _victims(fleet: Fleet, since: float, now: float) -> list[Instance]:
     """Instances that may be asked to leave for somebody who waits since `since`, the least missed first.
 
-    Already leaving ones first, then idle ones by last use, then busy ones (they drain, spec D3). Never a pinned one, one
-    within its `min_resident`, nor one with a request waiting for longer than the one who wants the room.
+    Already leaving ones first, then idle ones by last use, then busy ones (they drain, spec D3). Never a pinned one,
+    one within its `min_resident`, nor one with a request waiting for longer than the one who wants the room.
     """
     found = []
     for instance in fleet.live():
@@ -177,6 +177,6 @@ def _blocked(fleet: Fleet, state: ModelState) -> str | None:
     device = fleet.devices[next(iter(missing))]
     who = ", ".join(device.holders) or "other programs"
     return (
-        f"it needs {say(state.claim[device.id])} on {device.id}, where {who} leave only {say(max(0, most[device.id]))}; "
-        "end one of them or wait"
+        f"it needs {say(state.claim[device.id])} on {device.id}, where {who} leave only "
+        f"{say(max(0, most[device.id]))}; end one of them or wait"
     )

@@ -36,7 +36,7 @@ def refusal(fleet: Fleet, state: ModelState, ticket: Ticket) -> TaskRefused | No
 
 
 def _hosts(fleet: Fleet, ticket: Ticket) -> list[ModelState]:
-    """Loaded models that may serve a task in place of its own: the most recently used chat model first, then `task_model`."""
+    """Loaded models that may serve a task in place of its own: the most recently used first, `task_model` last."""
     if fleet.policy.tasks is not TaskRule.RESIDENT:
         return []
     wanted = fleet.models[ticket.model]

@@ -59,9 +59,14 @@ def _only_file(cache: Cache, asset: assets.Asset) -> Path:
     return cache.get(asset) / name
 
 
+def state_folder(root: Path, listen: str) -> Path:
+    """Where the demo on this address keeps its configuration, history and logs: each its own, so that two can run."""
+    return root.absolute() / "demo-state" / "".join(c if c.isalnum() else "-" for c in listen)
+
+
 def write_config(made: Assets, listen: str, root: Path) -> Path:
-    """The demo's configuration file, below the cache folder; one per address, so that two demos can run."""
-    folder = root.absolute() / "demo-state" / "".join(c if c.isalnum() else "-" for c in listen)
+    """The demo's configuration file, below the cache folder."""
+    folder = state_folder(root, listen)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "roundhouse.yaml"
     file.write_text(demo_config(made, listen, folder))
@@ -109,10 +114,8 @@ def demo(listen: str = LISTEN, cache: Path | None = None) -> None:
     # Here, so that getting ready and its tests need no server.
     from roundhouse.app.serve import serve  # noqa: PLC0415
     from roundhouse.config.load import load  # noqa: PLC0415
-    from roundhouse.observe.log import configure  # noqa: PLC0415
 
     console = Console(stderr=True)
     root = cache or default_cache(os.environ)
     file = write_config(prepare(root, console, os.environ), listen, root)
-    configure(level="info")
     serve(load(file, os.environ), lambda _house: print(banner(listen, file), flush=True))

@@ -137,7 +137,7 @@ def flags_in(text: str) -> frozenset[str]:
 async def smoke(build: Build, gguf: Path) -> str | None:
     """Loads `gguf` in a llama-server and computes one token. Returns why that failed, None if it worked."""
     port = _free_port()
-    words = ("-m", str(gguf), "--host", "127.0.0.1", "--port", str(port), "-c", "256", "-np", "1")
+    words = ("-m", str(gguf), "--host", "127.0.0.1", "--port", str(port), "-c", "256", "-np", "1", "-t", "1")
     try:
         process = await asyncio.create_subprocess_exec(
             *build.argv, *words, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT, env=_environment()

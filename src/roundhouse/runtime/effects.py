@@ -1,7 +1,8 @@
 """Carries out Start and Stop. Its one promise: every Start is answered, in the end, by exactly one Exited.
 
-One task lives as long as one engine instance: launch, wait until ready, watch, tidy up. Knows engines and launchers only
-by their Protocols. What an engine says and how long it took is told to `Journal` (the store, logs) beside the events.
+One task lives as long as one engine instance: launch, wait until ready, watch, tidy up. Knows engines and launchers
+only by their Protocols. What an engine says and how long it took is told to the `Journal` (history, log) beside the
+events.
 """
 
 from __future__ import annotations
@@ -123,6 +124,13 @@ class Effects:
         """Where an instance answers."""
         life = self.lives.get(instance)
         return life.endpoint if life is not None else None
+
+    async def ends(self, instance: InstanceId, seconds: float) -> bool:
+        """Whether an instance is gone, or will be within so many seconds."""
+        life = self.lives.get(instance)
+        if life is not None and life.task is not None:
+            await asyncio.wait({life.task}, timeout=seconds)
+        return instance not in self.lives
 
     def trees(self) -> dict[InstanceId, int]:
         """Root process of each instance that has one here."""

@@ -152,7 +152,7 @@ class Supervisor:
                 self._handle(event)
         finally:
             self._busy = False
-        # The hot path (nobody waits, before or after) leaves the timer alone: it can only be early, and then looks again.
+        # The hot path (nobody waits, before or after) leaves the timer alone: at worst it is early, and looks again.
         if self._timer is None or self.fleet.queued or not hurried:
             self._arm()
 

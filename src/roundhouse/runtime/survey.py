@@ -1,4 +1,4 @@
-"""Reads the devices again and again and tells the planner: what others use, and what each engine really occupies (D1, D2).
+"""Reads the devices again and again and tells the planner what others use, and what each engine occupies (D1, D2).
 
 Between readings nothing runs here. One reading at a time; the loop is never blocked by it (the reader uses a thread).
 """
@@ -21,7 +21,7 @@ BUSY_EVERY, IDLE_EVERY = 2.0, 15.0
 SETTLE_LIMIT = 30.0
 """Seconds for which an ended engine's memory is waited for (spec D2)."""
 SETTLE_SHARE = 0.75
-"""Part of an ended engine's memory that must be back; the rest may be somebody else's new use (Ollama waits for as much)."""
+"""Part of an ended engine's memory that must be back; the rest may be somebody's new use (Ollama's figure)."""
 
 
 class Survey:
@@ -67,7 +67,7 @@ class Survey:
         return reading
 
     async def settled(self, instance: InstanceId) -> None:
-        """Returns when an ended engine's device memory is back, at most after 30 s; then what is missing counts as foreign."""
+        """Returns when an ended engine's memory is back, at most after 30 s; then what is missing counts as foreign."""
         held = {d: size for d, size in self.peak(instance).items() if not _returned_by_kernel(d)}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_LIMIT

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 
 class Tasks:
@@ -41,3 +41,30 @@ class Tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+async def until(stop: asyncio.Event, items: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The items, until they end or `stop` is set."""
+    loop = asyncio.get_running_loop()
+    stopped = loop.create_task(stop.wait(), name="end of a feed")
+    item: asyncio.Task[str] | None = None
+    try:
+        while True:
+            item = loop.create_task(_next(items), name="next of a feed")
+            await asyncio.wait((item, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not item.done():
+                return
+            try:
+                yield item.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        pending = [task for task in (stopped, item) if task is not None and not task.done()]
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending)
+
+
+async def _next(items: AsyncIterator[str]) -> str:
+    return await anext(items)

@@ -32,6 +32,10 @@ _SLICE = 256 * 1024
 """A longer request body is written in slices of this many bytes, so that the transport buffers only a few of them."""
 
 
+class Unreachable(UpstreamError):
+    """Nobody accepted the connection, so nothing of the request was received."""
+
+
 class Upstream:
     """Sends requests to engines over pooled connections. An async context manager; one serves all endpoints.
 
@@ -95,7 +99,8 @@ class Upstream:
             read_timeout: seconds it may be silent during a read after that.
 
         Raises:
-            UpstreamError: it refused the connection, went away, or spoke no HTTP.
+            Unreachable: it refused the connection.
+            UpstreamError: it went away, or spoke no HTTP.
             UpstreamTimeout: it was silent for too long.
             BadRequest: the path or a header holds characters that would break the request apart.
             ShuttingDown: this client is closed.
@@ -199,7 +204,7 @@ class Upstream:
         if isinstance(error, TimeoutError):
             return UpstreamTimeout(f"{engine} did not accept a connection within {self._connect_timeout:g} s.")
         if isinstance(error, ConnectionRefusedError):
-            return UpstreamError(f"{engine} refused the connection.")
+            return Unreachable(f"{engine} refused the connection.")
         return UpstreamError(f"{engine} could not be reached: {error}.")
 
     def _tls_context(self) -> ssl.SSLContext:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from roundhouse.config.models import ModelConfig
 
 pytestmark = pytest.mark.real
+ONE_THREAD = ("-t", "1")  # threads of llama.cpp wait for one another by spinning, which busy cores make very slow
 ENGINE = LlamaCpp()
 
 
@@ -50,7 +51,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def test_c2_c4_a_model_is_served_as_described(tiny: Path, tmp_path: Path):
-    wanted = model(id="tiny", path=tiny, context=1024, slots=3)
+    wanted = model(id="tiny", path=tiny, context=1024, slots=3, args=ONE_THREAD)
     port = free_port()
     command = ENGINE.command(wanted, facts_of(tiny), real_build(), port)
     with running(command, port, tmp_path / "log") as server:
@@ -64,14 +65,13 @@ def test_c2_c4_a_model_is_served_as_described(tiny: Path, tmp_path: Path):
         assert json.loads(reply[1])["choices"][0]["message"]["content"].strip() == SENTENCE
         resident = _resident(server.process.pid)
         server.end()
-    # The program itself takes 15 to 40 MiB, which the estimate leaves out: it is for models of more than 3 MiB.
     estimate = ENGINE.footprint(wanted, facts_of(tiny))
     assert estimate is not None
-    assert abs(resident - estimate) < 64 * MIB
+    assert abs(resident - estimate) < 40 * MIB  # programs differ by 25 MiB, one with GPU libraries by more
 
 
 def test_c5_progress_mode_reports_the_load(tiny: Path, tmp_path: Path):
-    wanted = model(path=tiny, context=512)
+    wanted = model(path=tiny, context=512, args=ONE_THREAD)
     port = free_port()
     with running(ENGINE.command(wanted, None, real_build(), port), port, tmp_path / "log") as server:
         until_ready(server, wanted)
@@ -82,7 +82,7 @@ def test_c5_progress_mode_reports_the_load(tiny: Path, tmp_path: Path):
 
 
 def test_an_engine_in_progress_mode_ends_with_its_stdin(tiny: Path, tmp_path: Path):
-    wanted = model(path=tiny, context=512)
+    wanted = model(path=tiny, context=512, args=ONE_THREAD)
     port = free_port()
     with running(ENGINE.command(wanted, None, real_build(), port), port, tmp_path / "log") as server:
         until_ready(server, wanted)
@@ -94,7 +94,7 @@ def test_an_engine_in_progress_mode_ends_with_its_stdin(tiny: Path, tmp_path: Pa
 def test_inputs_as_long_as_the_context_are_embedded(tmp_path: Path):
     path = write_tiny_embedding(tmp_path / "tiny-embedding.gguf")
     facts = facts_of(path)
-    wanted = model(path=path, kind="embedding")
+    wanted = model(path=path, kind="embedding", args=ONE_THREAD)
     port = free_port()
     with running(ENGINE.command(wanted, facts, real_build(), port), port, tmp_path / "log") as server:
         until_ready(server, wanted)

@@ -22,6 +22,8 @@ DEFAULT_EMBEDDING_CONTEXT: Final = 2048
 MOST_SLOTS: Final = 4
 CHEAP_CACHE: Final = 256 * MIB
 UBATCH: Final = 512
+PROGRAM: Final = 32 * MIB
+"""Code, libraries and heap of a server without a model: 20 MiB for a llama-server, 45 for one in Python."""
 
 CACHE_BYTES: Final = {
     "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
@@ -116,15 +118,17 @@ def _default_context(model: ModelConfig, facts: ModelFacts | None) -> int:
 
 
 def footprint(plan: Layout, facts: ModelFacts) -> int:
-    """Weights, KV cache, logits and compute buffers, in bytes.
+    """Weights, KV cache, logits, compute buffers and the program itself, in bytes.
 
-    The KV cache equals what b10434 logs in all seven configurations tried. The constants of the compute buffers were
-    fitted to one CPU build on Gemma; on two models not used for that they came out 5 to 9 MiB too high.
+    The KV cache equals what b10434 logs in all configurations tried. The constants of the compute buffers were fitted
+    to one CPU build on Gemma; on two models not used for that they came out 5 to 9 MiB too high. Against the resident
+    memory of real servers with SmolLM2-135M (187 MiB estimated, context 2048): 13 MiB less for b11434, 13 MiB more for
+    xllamacpp.
     Not counted: a GPU's context (300 to 500 MiB for CUDA), the vision projector, weights that a CPU build repacks and
     so holds twice, and llama-server's prompt cache in RAM (`--cache-ram`, it grows to 8 GiB at most). Measured figures
     replace this one.
     """
-    return facts.weights + cache(plan, facts) + plan.slots * facts.vocabulary * 4 + compute(plan, facts)
+    return facts.weights + cache(plan, facts) + plan.slots * facts.vocabulary * 4 + compute(plan, facts) + PROGRAM
 
 
 def cache(plan: Layout, facts: ModelFacts) -> int:

@@ -1,0 +1,85 @@
+"""Where granted requests go: the engine that a grant names, asked in its own words.
+
+Knows how a request becomes one for an engine (path, headers, body); knows nothing of clients or of what is answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roundhouse.api.work import engine_headers, engine_path
+from roundhouse.errors import UpstreamError
+from roundhouse.runtime.upstream import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from roundhouse.api.work import Work
+    from roundhouse.core.model import Grant, InstanceId
+    from roundhouse.ports import Endpoint
+    from roundhouse.runtime.effects import Runnable
+    from roundhouse.runtime.supervisor import Supervisor
+    from roundhouse.runtime.upstream import Response, Upstream
+
+NOTICE_SECONDS = 1.0
+"""How long an engine's end is waited for when it broke an answer, so that the client's next try has it loaded again."""
+
+
+class EngineEnded(UpstreamError):
+    """The engine had ended before it got anything of the request, which may be sent to the next one."""
+
+
+class Dispatch:
+    """Sends requests to engines.
+
+    Args:
+        models: how each model is run; without those that can't be.
+        endpoint_of: where an instance answers, None when it is gone.
+        ends: whether an instance ends within so many seconds.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Runnable],
+        supervisor: Supervisor,
+        upstream: Upstream,
+        endpoint_of: Callable[[InstanceId], Endpoint | None],
+        ends: Callable[[InstanceId, float], Awaitable[bool]],
+    ) -> None:
+        self.models = models
+        self.supervisor = supervisor
+        self._upstream = upstream
+        self._endpoint_of = endpoint_of
+        self._ends = ends
+
+    def now(self) -> float:
+        """Seconds of the one clock."""
+        return self.supervisor.now()
+
+    async def send(self, work: Work, grant: Grant, *, stream_upstream: bool = False) -> Response:
+        """Asks the granted engine; `stream_upstream` for a streamed answer to a client that wants it whole.
+
+        Raises:
+            EngineEnded: it was gone already.
+            UpstreamError: it does not answer.
+        """
+        endpoint = self._endpoint_of(grant.instance)
+        if endpoint is None:
+            raise _ended(grant)
+        runnable = self.models[grant.model]
+        path = engine_path(endpoint, work.route.upstream_path)
+        body = work.body(runnable, stream_upstream=stream_upstream)
+        try:
+            return await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
+        except UpstreamError as error:
+            if await self.has_ended(grant) and isinstance(error, Unreachable):
+                raise _ended(grant) from None
+            raise
+
+    async def has_ended(self, grant: Grant) -> bool:
+        """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""
+        return self.models[grant.model].remote is None and await self._ends(grant.instance, NOTICE_SECONDS)
+
+
+def _ended(grant: Grant) -> EngineEnded:
+    return EngineEnded(f"The engine of '{grant.model}' has just ended; try again.", retry_after=1.0)

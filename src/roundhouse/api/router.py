@@ -1,0 +1,39 @@
+"""The ASGI application: relay routes go to the gateway, every other path to the admin application.
+
+Relay routes are found by one look into a table and served as plain ASGI, so that no body is parsed and rebuilt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from roundhouse.api.reply import send_error
+from roundhouse.api.routes import ROUTES
+from roundhouse.errors import MethodNotAllowed
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from roundhouse.api.gateway import Gateway
+
+
+class Router:
+    """The ASGI application: relay routes to the gateway, the rest to `admin`."""
+
+    def __init__(self, gateway: Gateway, admin: ASGIApp) -> None:
+        self._gateway = gateway
+        self._admin = admin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] == "http":
+            route = ROUTES.get(scope["path"])
+            if route is not None:
+                if scope["method"] == "POST":
+                    await self._gateway(scope, receive, send, route)
+                    return
+                if scope["method"] != "OPTIONS":
+                    error = MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}.")
+                    await send_error(send, error, [(b"allow", b"POST")])
+                    return
+        await self._admin(scope, receive, send)

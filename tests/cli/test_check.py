@@ -1,0 +1,145 @@
+import sys
+
+import pytest
+
+from tests.cli.commands import run
+from tests.support.gguf_files import write_tiny_chat
+
+ENGINE = """#!/bin/sh
+case "$1" in
+--version) echo "version: 9999 (abcdef)";;
+--help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots";;
+*) exec {python} -S {server} "$@";;
+esac
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a configuration below tmp_path and returns its path."""
+
+    def made(text: str) -> str:
+        file = tmp_path / "roundhouse.yaml"
+        file.write_text(f"state_dir: {tmp_path / 'state'}\n{text}")
+        return str(file)
+
+    return made
+
+
+def test_errors_have_line_numbers_and_exit_2(write):
+    file = write("lisen: 127.0.0.1:8002\nmodels:\n  a: {url: 'http://x', ttl: 5}\n")
+    shown = run("check", "-c", file)
+    assert shown.code == 2
+    assert f"{file}:2: " in shown.err
+    assert f"{file}:4: models.a.ttl" in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_errors_as_json(write):
+    shown = run("check", "--json", "-c", write("models: {a: {}}\n"))
+    assert shown.code == 2
+    assert shown.json["ok"] is False
+    assert ":2: models.a" in shown.json["errors"][0]
+
+
+def test_h_no_configuration_names_the_paths_tried_and_init(tmp_path):
+    shown = run("check", cwd=tmp_path, HOME=str(tmp_path / "home"), XDG_CONFIG_HOME="")
+    assert shown.code == 2
+    for part in ("$ROUNDHOUSE_CONFIG", "./roundhouse.yaml", str(tmp_path / "home/.config/roundhouse/config.yaml"), "roundhouse init"):
+        assert part in shown.err
+
+
+def test_a_command_and_a_url_with_their_secrets_hidden(write):
+    text = """
+models:
+  mine: {command: "serve --port ${PORT} --api-key topsecret1", memory: 1GiB, slots: 3, context: 4096}
+  theirs: {url: "http://127.0.0.1:9/v1", api_key: topsecret2}
+  either: {any_of: [mine, theirs]}
+"""
+    shown = run("check", "-c", write(text))
+    assert shown.code == 0, shown.err
+    assert "serve --port $PORT --api-key [hidden]" in shown.out
+    assert "topsecret" not in shown.out + shown.err
+    assert "about 1.0 GiB on ram" in shown.out
+    assert "4096 tokens; 3 at once" in shown.out
+    assert "http://127.0.0.1:9/v1" in shown.out
+    assert "the first that is loaded of mine, theirs" in shown.out
+    assert "3 models; all can be loaded." in shown.out
+
+
+def test_a_file_is_described_and_a_missing_engine_told(write, tmp_path):
+    model = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
+    shown = run("check", "--json", "-c", write(f"engines: {{llamacpp: {{binary: {tmp_path}/none}}}}\nmodels: {{a: {{path: {model}}}}}\n"))
+    assert shown.code == 0, shown.err
+    (found,) = shown.json["models"]
+    assert found["engine"] == "llamacpp"
+    assert found["launcher"] == "process"
+    assert found["file"] | {"format": "gguf", "name": "alpha", "context": 8192} == found["file"]
+    assert found["memory"]["ram"] > model.stat().st_size
+    assert found["runs"] == ""
+    assert "none is not a program" in found["problems"][0]
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_command_line_of_llamacpp(write, tmp_path, llama_server):
+    model = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
+    text = f"engines: {{llamacpp: {{binary: {llama_server}}}}}\nmodels: {{a: {{path: {model}, context: 512, slots: 2}}}}\n"
+    shown = run("check", "--json", "-c", write(text))
+    (found,) = shown.json["models"]
+    assert found["problems"] == []
+    assert found["runs"].startswith(f"{llama_server} -m {model} ")
+    assert "-c 1024 -np 2" in found["runs"]
+    assert found["runs"].endswith("--host 127.0.0.1 --port $PORT")
+    assert (found["context"], found["slots"]) == (512, 2)
+
+
+@pytest.fixture
+def llama_server(tmp_path):
+    """A program that says and does what the search for a llama-server looks at."""
+    server = tmp_path / "server.py"
+    server.write_text(
+        "import sys\n"
+        "from http.server import BaseHTTPRequestHandler, HTTPServer\n"
+        "class H(BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.rfile.read(int(self.headers.get('content-length') or 0))\n"
+        "        self.send_response(200); self.end_headers(); self.wfile.write(b'{}')\n"
+        "    do_POST = do_GET\n"
+        "HTTPServer(('127.0.0.1', int(sys.argv[sys.argv.index('--port') + 1])), H).serve_forever()\n"
+    )
+    program = tmp_path / "llama-server"
+    program.write_text(ENGINE.format(python=sys.executable, server=server))
+    program.chmod(0o755)
+    return program
+
+
+def test_broken_files_are_problems_and_no_error(write, tmp_path):
+    (tmp_path / "bad.gguf").write_bytes(b"not a model at all")
+    shown = run("check", "-c", write("models: {bad: {path: bad.gguf}, gone: {path: gone.gguf}}\n"))
+    assert shown.code == 0, shown.err
+    assert "problem  " in shown.out
+    assert "bad.gguf" in shown.out
+    assert "gone.gguf does not exist" in shown.out
+    assert "2 models; 2 of them can't be loaded as things are." in shown.out
+
+
+def test_impossible_memory_is_an_error_when_written_and_a_problem_when_estimated(write, tmp_path):
+    model = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
+    shown = run("check", "-c", write("devices: {ram: 1MiB}\nmodels: {a: {command: x, memory: 2MiB}}\n"))
+    assert shown.code == 2
+    assert "models.a.memory" in shown.err
+    shown = run("check", "-c", write(f"devices: {{ram: 1MiB}}\nmodels: {{a: {{path: {model}}}}}\n"))
+    assert shown.code == 0
+    assert "which has 1 MiB for models" in shown.out
+
+
+def test_settings_without_effect_are_told(write):
+    shown = run("check", "-c", write("scheduling: {linger: 5s}\nmodels: {a: {url: 'http://127.0.0.1:9'}}\n"))
+    assert shown.code == 0
+    assert "warning: scheduling.linger: has no effect" in shown.out
+
+
+def test_check_is_plain_where_there_is_no_terminal(write):
+    shown = run("check", "-c", write("models: {a: {url: 'http://127.0.0.1:9'}}\n"))
+    assert "\x1b" not in shown.out + shown.err
+    assert shown.err == ""

@@ -1,0 +1,51 @@
+import subprocess
+import sys
+
+import pytest
+
+import roundhouse
+from tests.cli.commands import run, stub
+
+COMMANDS = ["init", "serve", "demo", "check", "status", "load", "unload", "logs", "chat", "models"]
+
+
+def test_g3_help_names_every_command_and_the_exit_codes():
+    shown = run("--help")
+    assert shown.code == 0
+    assert all(f" {name} " in shown.out for name in COMMANDS)
+    assert "3 not running" in shown.out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS[:-1]), ("models", "list")])
+def test_every_command_has_an_example(command):
+    shown = run(*command, "--help")
+    assert shown.code == 0
+    assert "Example: " in shown.out
+    assert f"roundhouse {' '.join(command)}" in " ".join(shown.out.split())
+
+
+def test_version():
+    assert run("--version").out == f"roundhouse {roundhouse.__version__}\n"
+
+
+def test_help_imports_no_server():
+    heavy = "fastapi uvicorn pydantic structlog orjson psutil uvloop"
+    code = f"import sys, roundhouse.cli; print([name for name in {heavy.split()} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_wrong_usage_is_2():
+    assert run("load").code == 2
+    assert run("frobnicate").code == 2
+    assert run("status", "--url", "localhost:8002").code == 2
+
+
+def test_not_running_is_3_and_says_how_to_start_it():
+    with stub({}) as gone:
+        pass
+    shown = run("status", "--url", gone.url)
+    assert shown.code == 3
+    assert shown.out == ""
+    assert gone.url in shown.err
+    assert "roundhouse serve" in shown.err
+    assert "ROUNDHOUSE_URL" in shown.err
