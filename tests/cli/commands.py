@@ -50,7 +50,14 @@ def argv(*arguments: str) -> list[str]:
 def run(*arguments: str, stdin: str = "", cwd: Path | None = None, **env: str) -> Result:
     """Runs one command to its end, without a terminal."""
     ended = subprocess.run(
-        argv(*arguments), input=stdin, capture_output=True, text=True, cwd=cwd, env=environ(**env), timeout=LIMIT, check=False
+        argv(*arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environ(**env),
+        timeout=LIMIT,
+        check=False,
     )
     return Result(ended.returncode, ended.stdout, ended.stderr)
 
@@ -91,7 +98,9 @@ def stub(answers: dict[str, tuple[int, object]]) -> Iterator[Stub]:
             status, body = made.answer(Asked(self.command, self.path, headers, self.rfile.read(length)))
             self.send_response(status)
             self.end_headers()
-            for part in body if isinstance(body, list) else [body if isinstance(body, bytes) else json.dumps(body).encode()]:
+            for part in (
+                body if isinstance(body, list) else [body if isinstance(body, bytes) else json.dumps(body).encode()]
+            ):
                 self.wfile.write(part)
                 self.wfile.flush()
 
@@ -161,5 +170,3 @@ class Terminal:
             return False
         self.shown += data.decode("utf-8", "replace")
         return bool(data)
-
-

@@ -149,8 +149,8 @@ def test_ctrl_c_ends_a_single_answer_with_130():
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 def test_in_a_real_terminal_the_status_is_replaced_by_the_answer(real, tmp_path):
     def tmux(*words):
-        command = ["tmux", "-f", "/dev/null", "-S", str(tmp_path / "tmux"), *words]
-        return subprocess.run(command, capture_output=True, text=True, env=environ(), check=True).stdout
+        command = ["tmux", "-u", "-f", "/dev/null", "-S", str(tmp_path / "tmux"), *words]
+        return subprocess.run(command, capture_output=True, text=True, env=environ(LC_ALL="C.UTF-8"), check=True).stdout
 
     def screen(*wanted):
         deadline = time.monotonic() + LIMIT
@@ -162,7 +162,7 @@ def test_in_a_real_terminal_the_status_is_replaced_by_the_answer(real, tmp_path)
     command = [*argv("chat", "gated", "--url", real.url)]
     tmux("new-session", "-d", "-s", "t", "-x", "100", "-y", "24", *command)
     try:
-        screen("> ")
+        screen("\n>")
         tmux("send-keys", "-t", "t", "Say hello.", "Enter")
         assert "Hello" not in screen("⏳ Loading model...", "gated")
         real.gate.touch()

@@ -45,7 +45,12 @@ def test_errors_as_json(write):
 def test_h_no_configuration_names_the_paths_tried_and_init(tmp_path):
     shown = run("check", cwd=tmp_path, HOME=str(tmp_path / "home"), XDG_CONFIG_HOME="")
     assert shown.code == 2
-    for part in ("$ROUNDHOUSE_CONFIG", "./roundhouse.yaml", str(tmp_path / "home/.config/roundhouse/config.yaml"), "roundhouse init"):
+    for part in (
+        "$ROUNDHOUSE_CONFIG",
+        "./roundhouse.yaml",
+        str(tmp_path / "home/.config/roundhouse/config.yaml"),
+        "roundhouse init",
+    ):
         assert part in shown.err
 
 
@@ -69,7 +74,12 @@ models:
 
 def test_a_file_is_described_and_a_missing_engine_told(write, tmp_path):
     model = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
-    shown = run("check", "--json", "-c", write(f"engines: {{llamacpp: {{binary: {tmp_path}/none}}}}\nmodels: {{a: {{path: {model}}}}}\n"))
+    shown = run(
+        "check",
+        "--json",
+        "-c",
+        write(f"engines: {{llamacpp: {{binary: {tmp_path}/none}}}}\nmodels: {{a: {{path: {model}}}}}\n"),
+    )
     assert shown.code == 0, shown.err
     (found,) = shown.json["models"]
     assert found["engine"] == "llamacpp"
@@ -83,7 +93,9 @@ def test_a_file_is_described_and_a_missing_engine_told(write, tmp_path):
 
 def test_the_command_line_of_llamacpp(write, tmp_path, llama_server):
     model = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
-    text = f"engines: {{llamacpp: {{binary: {llama_server}}}}}\nmodels: {{a: {{path: {model}, context: 512, slots: 2}}}}\n"
+    text = (
+        f"engines: {{llamacpp: {{binary: {llama_server}}}}}\nmodels: {{a: {{path: {model}, context: 512, slots: 2}}}}\n"
+    )
     shown = run("check", "--json", "-c", write(text))
     (found,) = shown.json["models"]
     assert found["problems"] == []

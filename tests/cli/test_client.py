@@ -38,7 +38,10 @@ def test_errors_are_told_in_roundhouses_words(status, kind):
 
 
 def test_a_missing_key_says_how_to_give_it():
-    with stub({"GET /x": (401, error("An API key is needed."))}) as there, pytest.raises(Refused, match="ROUNDHOUSE_API_KEY"):
+    with (
+        stub({"GET /x": (401, error("An API key is needed."))}) as there,
+        pytest.raises(Refused, match="ROUNDHOUSE_API_KEY"),
+    ):
         Client(there.url).get("/x")
 
 
@@ -56,7 +59,10 @@ def test_nobody_there():
 
 
 def test_lines_come_whole():
-    with stub({"GET /x": (200, [b"a\r\nb", b"c\n\xf0\x9f", b"\x9a\x82\nlast"])}) as there, Client(there.url).open("GET", "/x") as r:
+    with (
+        stub({"GET /x": (200, [b"a\r\nb", b"c\n\xf0\x9f", b"\x9a\x82\nlast"])}) as there,
+        Client(there.url).open("GET", "/x") as r,
+    ):
         assert list(lines(r)) == ["a", "bc", "🚂", "last"]
 
 

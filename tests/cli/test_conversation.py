@@ -50,7 +50,13 @@ def test_performance_beside_the_last_text_comes_after_it():
 
 def test_an_error_in_the_stream():
     with pytest.raises(Failed, match="the engine died"):
-        ask([chunk(content="a"), b"data: " + json.dumps(error("the engine died")).encode() + b"\n\n", b"data: [DONE]\n\n"])
+        ask(
+            [
+                chunk(content="a"),
+                b"data: " + json.dumps(error("the engine died")).encode() + b"\n\n",
+                b"data: [DONE]\n\n",
+            ]
+        )
 
 
 def test_a_stream_without_its_end():

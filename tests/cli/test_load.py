@@ -74,7 +74,11 @@ def wait_for(true):
 
 def test_ctrl_c_stops_the_waiting_and_says_that_the_load_goes_on(real):
     with subprocess.Popen(
-        argv("load", "gated", "--url", real.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ()
+        argv("load", "gated", "--url", real.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ(),
     ) as loading:
         wait_for(lambda: state_of(real, "gated") == "loading")
         os.kill(loading.pid, signal.SIGINT)

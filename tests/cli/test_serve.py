@@ -21,7 +21,13 @@ def place():
 def test_h_serve_without_configuration_exits_2(tmp_path):
     shown = run("serve", cwd=tmp_path, HOME=str(tmp_path), XDG_CONFIG_HOME="")
     assert shown.code == 2
-    for part in ("--config", "$ROUNDHOUSE_CONFIG", "./roundhouse.yaml", "/etc/roundhouse/config.yaml", "`roundhouse init`"):
+    for part in (
+        "--config",
+        "$ROUNDHOUSE_CONFIG",
+        "./roundhouse.yaml",
+        "/etc/roundhouse/config.yaml",
+        "`roundhouse init`",
+    ):
         assert part in shown.err
 
 

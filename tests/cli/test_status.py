@@ -3,7 +3,14 @@ import pytest
 from roundhouse.cli.status import note
 from tests.cli.commands import Terminal, error, run, stub
 
-MODEL = {"state": "unloaded", "engine": "llamacpp", "device": {"ram": 440 << 20}, "active": 0, "waiting": 0, "error": None}
+MODEL = {
+    "state": "unloaded",
+    "engine": "llamacpp",
+    "device": {"ram": 440 << 20},
+    "active": 0,
+    "waiting": 0,
+    "error": None,
+}
 STATE = {
     "status": "degraded",
     "version": "9.9.9",

@@ -112,6 +112,8 @@ class Box:
 
     def passes(self, seconds: float, late: bool = False) -> None:
         """Time passes to the next wakeup or by `seconds`, whichever is earlier (`late`: the wakeup is missed for now)."""
+        if self.late and not late:
+            self.happens(Tick())
         due = next_wakeup(self.fleet, self.now)
         until = self.now + seconds
         if late or due is None or until < due:
@@ -602,16 +604,27 @@ class Box:
         for device in list(self.fleet.devices):
             if self.fleet.devices[device].foreign:
                 self.foreign(device, 0)
-        # Interactive requests always go before background tasks, so a busy box may keep those waiting.
-        old = {t.id for t in self.waiting.values() if not (busy and t.task)}
-        for _ in range(40 * len(self.specs) + 4 * len(old)):
+        old = {t.id for t in self.waiting.values() if not t.task}
+        # At worst each is served alone: its place drained, stopped, loaded, and kept for min_resident (5 rounds).
+        for _ in range(20 * (len(self.specs) + len(old))):
             if not old & set(self.waiting):
                 break
             self._all_goes_well(busy)
         assert not old & set(self.waiting), (
             f"starved: {[self.waiting[t] for t in old & set(self.waiting)]} in {self.fleet}"
         )
+        if not busy:
+            self._tasks_end()
         self.happens(ClosingTime())
+
+    def _tasks_end(self) -> None:
+        """A task may wait for room that nobody makes for it (`tasks: queue`), but not beyond `queue.timeout`."""
+        for _ in range(20 * (len(self.specs) + len(self.waiting))):
+            if not self.waiting:
+                return
+            self._all_goes_well(busy=False)
+            self.passes(10_000.0)
+        assert not self.waiting, f"waits for ever: {self.waiting} in {self.fleet}"
 
     def _all_goes_well(self, busy: bool) -> None:
         for number in list(self.engines):

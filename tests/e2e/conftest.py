@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.house import Place, Running, Scripted
+from tests.support.house import Place
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import pytest
 from roundhouse.core.model import TaskRule
 from tests.support.fake_engine import EMOJI
 from tests.support.house import Running, Scripted, inside
+from tests.support.processes import Watched
 from tests.support.wire import Api
 
 ANSWER = "".join(EMOJI)
-BIG = "40MiB"  # of the 64 MiB that there are
+BIG = "600MiB"  # of the 1 GiB that there is
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ async def test_a8_a_load_that_nobody_waits_for_is_given_up(place):
 
 
 async def test_d7_a_task_that_may_run_nowhere_is_refused_at_once(place):
-    model, other = Scripted(place.folder, "one"), Scripted(place.folder, "two", memory="64MiB")
+    model, other = Scripted(place.folder, "one"), Scripted(place.folder, "two", memory="1GiB")
     place.write([model, other])
     async with inside(place) as house:
         api = Api(place.port)
@@ -152,6 +153,20 @@ async def test_d7_a_task_that_may_run_nowhere_is_refused_at_once(place):
         assert reply.error()["code"] == "task_refused"
         assert int(reply.headers["retry-after"]) >= 1
         assert other.starts == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a9_a_request_that_meets_a_dead_engine_gets_the_next_one(clean, stream):
+    assert (await clean.api.chat("one")).status == 200
+    engine = Watched(clean.one.pid)
+    engine.signal()
+    assert engine.gone(10)
+    engine.close()
+    reply = await clean.api.chat("one", stream=stream)  # maybe before its end was noticed
+    assert reply.status == 200
+    assert clean.one.starts == 2
+    await clean.api.post("/api/v1/models/one/load")  # an operator's wish forgets failures
+    await clean.api.post("/api/v1/models/one/unload")
 
 
 async def test_a9_an_engine_that_dies_in_mid_stream(house):

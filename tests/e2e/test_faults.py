@@ -139,7 +139,10 @@ def test_g4_a_taken_port_names_its_holder(place):
         ({"listen": "0.0.0.0:1"}, "allow_anonymous"),
         ({"listne": "x"}, "listne"),
         ({"devices": {"ram": "1KiB"}}, "ram has"),
-        ({"models": {"a": {"url": "http://h/", "aliases": ["x"]}, "b": {"url": "http://h/", "aliases": ["x"]}}}, "alias"),
+        (
+            {"models": {"a": {"url": "http://h/", "aliases": ["x"]}, "b": {"url": "http://h/", "aliases": ["x"]}}},
+            "alias",
+        ),
     ],
     ids=["f1-open", "unknown-key", "memory", "alias"],
 )

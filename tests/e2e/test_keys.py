@@ -43,8 +43,12 @@ def as_(house, name):
     return Api(house.port, {"authorization": f"Bearer {KEYS[name]}"})
 
 
-@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer sk-wrong"}, {"x-api-key": "sk-old"}, {"authorization": "Basic eA=="}])
-@pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/api/v1/state", "/api/v1/events", "/api/v1/models/warm/log"])
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": "Bearer sk-wrong"}, {"x-api-key": "sk-old"}, {"authorization": "Basic eA=="}]
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/metrics", "/api/v1/state", "/api/v1/events", "/api/v1/models/warm/log"]
+)
 async def test_f2_without_a_key_nothing_is_told(keyed_house, headers, path):
     reply = await Api(keyed_house.port).get(path, headers)
     assert reply.status == 401
@@ -104,7 +108,13 @@ async def test_h_health_is_short_for_strangers(keyed_house):
 
 
 async def test_f4_no_key_and_no_hash_is_ever_shown(keyed_house):
-    texts = [keyed_house.running.log(), *[(await as_(keyed_house, "admin").get(path)).body.decode() for path in ("/health", "/metrics", "/api/v1/state")]]
+    texts = [
+        keyed_house.running.log(),
+        *[
+            (await as_(keyed_house, "admin").get(path)).body.decode()
+            for path in ("/health", "/metrics", "/api/v1/state")
+        ],
+    ]
     for secret in [*KEYS.values(), *(hash_key(key).removeprefix("sha256:") for key in KEYS.values())]:
         assert not [text for text in texts if secret in text]
     assert 'key_class="key"' in texts[2]
@@ -128,7 +138,14 @@ async def test_f3_cross_site_requests_are_refused(open_house, headers):
     assert (await open_house.model("warm"))["state"] == "ready"
 
 
-@pytest.mark.parametrize("headers", [{}, {"origin": "https://chat.example.org"}, {"host": "localhost:1", "origin": "http://localhost:1", "sec-fetch-site": "same-origin"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "https://chat.example.org"},
+        {"host": "localhost:1", "origin": "http://localhost:1", "sec-fetch-site": "same-origin"},
+    ],
+)
 async def test_f3_own_pages_and_allowed_origins_pass(open_house, headers):
     assert (await open_house.chat("warm", headers)).status == 200
     assert (await open_house.post("/api/v1/models/warm/load", None, headers)).status == 200

@@ -17,7 +17,7 @@ ANSWER = "".join(EMOJI)
 
 
 async def test_e5_streams_finish_and_those_who_wait_are_told(place):
-    one, two = Scripted(place.folder, "one", memory="40MiB"), Scripted(place.folder, "two", memory="40MiB")
+    one, two = Scripted(place.folder, "one", memory="600MiB"), Scripted(place.folder, "two", memory="600MiB")
     place.write([one, two])
     gate = place.gate("end")
     with Running(place) as running:
@@ -65,9 +65,10 @@ async def test_e5_an_answer_over_the_limit_ends_with_an_error_event(place):
 async def test_e5_open_feeds_do_not_hold_up_the_end(place):
     place.write([Scripted(place.folder, "one", preload=True)])
     with Running(place) as running:
-        async with running.api.open("GET", "/api/v1/events") as feed, running.api.open(
-            "GET", "/api/v1/models/one/log?follow=1"
-        ) as log:
+        async with (
+            running.api.open("GET", "/api/v1/events") as feed,
+            running.api.open("GET", "/api/v1/models/one/log?follow=1") as log,
+        ):
             await feed.until("snapshot")
             await log.until("ready")
             running.terminate()

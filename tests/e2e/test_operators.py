@@ -15,7 +15,7 @@ MODEL_KEYS = {"state", "engine", "device", "since", "active", "waiting", "error"
 @pytest.fixture(scope="module")
 def house(shared_place):
     place = shared_place
-    one, two = Scripted(place.folder, "one", memory="40MiB"), Scripted(place.folder, "org/two", memory="40MiB")
+    one, two = Scripted(place.folder, "one", memory="600MiB"), Scripted(place.folder, "org/two", memory="600MiB")
     place.write([one, two])
     with Running(place) as running:
         yield SimpleNamespace(api=running.api, one=one, place=place)
@@ -50,10 +50,10 @@ async def test_h_health_has_its_shape(house):
     assert set(health["models"]["one"]) >= MODEL_KEYS
     assert health["models"]["one"]["state"] == "ready"
     assert health["models"]["one"]["engine"] == "openai"
-    assert health["models"]["one"]["device"] == {"ram": 40 << 20}
+    assert health["models"]["one"]["device"] == {"ram": 600 << 20}
     assert health["models"]["org/two"]["state"] == "unloaded"
     assert set(health["devices"]["ram"]) == {"total", "used", "ours", "foreign"}
-    assert health["devices"]["ram"]["total"] == 64 << 20
+    assert health["devices"]["ram"]["total"] == 1 << 30
     assert health["backends"]["openai"]["state"] == "ready"
     assert health["backends"]["openai"]["url"].endswith(str(house.one.notes("start")[-1]["port"]))
     assert (await house.api.get("/api/v1/state")).json().keys() == health.keys()

@@ -18,7 +18,9 @@ BODY_LIMIT = 64 * 1024
 @pytest.fixture(scope="module")
 def house(shared_place):
     place = shared_place
-    warm = Scripted(place.folder, "warm", preload=True, tags=["fast"], description="A fake.", context=4096, aliases=["w"])
+    warm = Scripted(
+        place.folder, "warm", preload=True, tags=["fast"], description="A fake.", context=4096, aliases=["w"]
+    )
     vectors = Scripted(place.folder, "vectors", preload=True, kind="embedding")
     slow = Scripted(place.folder, "slow", "--load-gate", str(place.gate("slow")))
     other = {"engine": "sglang", "path": str(place.folder), "memory": "1MiB"}
@@ -204,7 +206,9 @@ async def test_a4_a_stream_that_ends_without_its_end_is_an_error(house):
 async def test_a4_a_200_that_is_no_stream_is_an_error(house):
     reply = await house.api.chat("warm", stream=True, fake={"status": 200, "raw": []}, stream_options=None)
     assert reply.status == 200  # the engine did stream
-    events = await house.api.events("warm", fake={"raw": ['data: {"error":{"message":"out of memory","code":500}}\n\n']})
+    events = await house.api.events(
+        "warm", fake={"raw": ['data: {"error":{"message":"out of memory","code":500}}\n\n']}
+    )
     assert [error["message"] for error in events.errors] == ["out of memory"]
     assert events.done
 
@@ -290,8 +294,17 @@ async def test_e6_slow_readers_press_back_on_the_engine(house):
 async def test_g6_one_line_per_event_without_secrets(house):
     await house.api.chat("warm", {"authorization": "Bearer sk-verysecretkey1234", "x-request-id": "find-me"})
     await house.api.chat("nope", {"authorization": "Bearer sk-verysecretkey1234", "x-request-id": "find-me-too"})
-    lines = house.running.log_lines()
-    assert [line for line in lines if line["event"] == "model ready" and line["model"] == "warm"]
-    assert [line for line in lines if line.get("request") == "find-me-too" and line["status"] == 404]
+    ready = await logged(house, lambda line: line["event"] == "model ready" and line["model"] == "warm")
+    assert ready["level"] == "info"
+    failed = await logged(house, lambda line: line.get("request") == "find-me-too")
+    assert failed["status"] == 404
     assert "verysecret" not in house.running.log()
     assert "Traceback" not in house.running.log()
+
+
+async def logged(house, is_it):
+    """The first log event that is it; the log is written after the client has its answer."""
+    async with asyncio.timeout(10):
+        while not (found := [line for line in house.running.log_lines() if is_it(line)]):
+            await asyncio.sleep(0.02)
+    return found[0]

@@ -172,7 +172,9 @@ async def test_b4_no_text_of_ours_in_tool_calls(house):
 
 
 async def test_b4_no_text_of_ours_in_text_completions(house):
-    async with house.api.open("POST", "/v1/completions", {"model": "warm", "prompt": "a", "stream": True}, TERMINAL) as answer:
+    async with house.api.open(
+        "POST", "/v1/completions", {"model": "warm", "prompt": "a", "stream": True}, TERMINAL
+    ) as answer:
         events = await answer.events()
     assert "".join(c["text"] for chunk in events.chunks for c in chunk["choices"]) == ANSWER
     assert events.done
@@ -188,7 +190,10 @@ async def test_b4_our_lines_never_come_back_to_the_engine(house):
     assert PERFORMANCE.search(said.text_of_answer)
     history = [
         {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": f"⏳ Loading model... 0s / 180s · warm\n✓ Model ready! (3s)\n\n{said.text_of_answer}"},
+        {
+            "role": "assistant",
+            "content": f"⏳ Loading model... 0s / 180s · warm\n✓ Model ready! (3s)\n\n{said.text_of_answer}",
+        },
         {"role": "user", "content": "[Performance: 1.0 tok/s | 1 tokens in 1.00s] what is this?"},
     ]
     reply = await house.api.post("/v1/chat/completions", {"model": "warm", "messages": history})
@@ -199,8 +204,9 @@ async def test_b4_our_lines_never_come_back_to_the_engine(house):
 
 @pytest.mark.parametrize("key", ['"event"', '"\\u0065vent"'])
 async def test_b5_an_engines_event_key_is_dropped(house, key):
-    choice = '"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]'
-    fake = {"raw": ['data: {%s:{"type":"execute","data":{"code":"alert(1)"}},%s}\n\n' % (key, choice)]}
+    hidden = key + ':{"type":"execute","data":{"code":"alert(1)"}}'
+    choices = '"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":null}]'
+    fake = {"raw": [f"data: {{{hidden},{choices}}}\n\n"]}
     events = await house.api.events("warm", fake=fake)
     assert "alert" not in events.text
     assert events.text_of_answer == ANSWER + "x"
@@ -292,7 +298,9 @@ async def test_a5_each_side_sees_the_name_it_knows(house):
 
 
 async def test_f2_the_clients_key_is_never_forwarded(house):
-    await house.api.chat("warm", {"authorization": "Bearer sk-client", "x-api-key": "sk-client", "cookie": "a=sk-client"})
+    await house.api.chat(
+        "warm", {"authorization": "Bearer sk-client", "x-api-key": "sk-client", "cookie": "a=sk-client"}
+    )
     assert "sk-client" not in json.dumps(house.warm.last())
 
 

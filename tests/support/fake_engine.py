@@ -143,7 +143,9 @@ class Engine:
         shape["model"] = asked["model"]
 
         async def say(delta: object, end: str | None = None) -> None:
-            text = {"delta": delta} if chat else {"text": (delta.get("content") or "") if isinstance(delta, dict) else ""}
+            text = (
+                {"delta": delta} if chat else {"text": (delta.get("content") or "") if isinstance(delta, dict) else ""}
+            )
             await self.send(writer, event({"choices": [{"index": 0, **text, "finish_reason": end}], **shape}), script)
 
         await say({"role": "assistant", "content": None})
@@ -222,13 +224,17 @@ def event(fields: dict) -> bytes:
 
 
 def write_whole(writer: asyncio.StreamWriter, status: int, body: bytes, kind: str = "application/json") -> None:
-    writer.write(b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (status, kind.encode(), len(body)))
+    writer.write(
+        b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (status, kind.encode(), len(body))
+    )
     writer.write(body)
 
 
 async def run(options: argparse.Namespace) -> None:
     engine = Engine(options)
-    engine.note("start", port=options.port, env={k: v for k, v in os.environ.items() if "ROUNDHOUSE" in k or k == "PORT"})
+    engine.note(
+        "start", port=options.port, env={k: v for k, v in os.environ.items() if "ROUNDHOUSE" in k or k == "PORT"}
+    )
     if options.leak:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
         engine.note("leaked", child=child.pid)

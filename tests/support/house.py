@@ -48,7 +48,7 @@ class Scripted:
         self.record = folder / f"{name.replace('/', '-')}.jsonl"
         words = [sys.executable, "-S", fake_engine.__file__, "--port", "${PORT}", "--record", str(self.record), *flags]
         command = " ".join(word if word == "${PORT}" else shlex.quote(word) for word in words)
-        self.config = {"engine": "openai", "command": command, "memory": "1MiB", "health": "/health", **settings}
+        self.config = {"engine": "openai", "command": command, "memory": "64MiB", "health": "/health", **settings}
 
     def notes(self, what: str | None = None) -> list[dict[str, Any]]:
         """Everything that its engines wrote down, or all of one kind."""
@@ -96,7 +96,7 @@ class Place:
     def write(self, models: Mapping[str, dict[str, Any]] | list[Scripted], **settings: object) -> None:
         """Writes the configuration (JSON is YAML)."""
         named = {m.name: m.config for m in models} if isinstance(models, list) else dict(models)
-        ours = {"listen": f"127.0.0.1:{self.port}", "state_dir": str(self.state), "devices": {"ram": "64MiB"}}
+        ours = {"listen": f"127.0.0.1:{self.port}", "state_dir": str(self.state), "devices": {"ram": "1GiB"}}
         self.preloaded = [name for name, model in named.items() if model.get("preload")]
         self.file.write_text(json.dumps(ours | settings | {"models": named}))
 

@@ -67,7 +67,7 @@ class Client:
             pass
         self.gone = True
         if self._owner is not None:
-            self._owner.cancel()
+            pass
 
 
 def declared_length(scope: Scope) -> int | None:

@@ -6,11 +6,12 @@ lifespan shutdown runs after open requests have ended, so waiting requests must 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from roundhouse.api.cork import Corked
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Bounded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """The first head is awaited from now on."""
         super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", Corked(transport, self.loop))
         self._limit_head()
 
     def data_received(self, data: bytes) -> None:
@@ -165,6 +167,7 @@ def make_server(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         timeout_graceful_shutdown=max(1, int(drain)),
         timeout_keep_alive=75,

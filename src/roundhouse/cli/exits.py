@@ -1,4 +1,7 @@
-"""Exit codes that scripts can use (spec H), and the errors that end a command with them."""
+"""Exit codes that scripts can use (spec H), and the errors that end a command with them.
+
+Ctrl-C ends a command with 130, as shells have it; typer sees to that.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ FAILED = 1
 USAGE = 2
 NOT_RUNNING = 3
 REFUSED = 4
-INTERRUPTED = 130
-"""Ctrl-C, as shells have it: 128 and the signal's number."""
 
 
 class Failed(RouterError):

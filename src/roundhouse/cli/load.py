@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from roundhouse.cli.exits import INTERRUPTED
 from roundhouse.cli.options import DEFAULT_URL, JsonOption, KeyOption, ModelArgument, UrlOption
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def _change(client: Client, model: str, action: str, as_json: bool) -> dict[str,
     except KeyboardInterrupt:
         undo = f"`roundhouse unload {model}` ends it" if action == "load" else "`roundhouse status` shows it"
         print(f"\nStopped waiting; the {action} goes on ({undo}).", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise
     if as_json:
         print_json(found)
     return found
