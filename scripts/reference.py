@@ -41,8 +41,8 @@ NOT_YET = ("reload.watch", "keys[].rate", "models.ID.stop_command", "models.ID.s
 """Keys that are read and have no effect in this version, besides those that `later` knows."""
 
 CONFIGURATION = f"""\
-Keys of the configuration file, which `roundhouse check` checks. The first that exists is used: `--config`,
-`$ROUNDHOUSE_CONFIG`, `./roundhouse.yaml`, `~/.config/roundhouse/config.yaml`, `/etc/roundhouse/config.yaml`.
+Keys of the configuration file, which `roundhouse check` checks. `--config` or `$ROUNDHOUSE_CONFIG` names it; else it is
+the first of `./roundhouse.yaml`, `~/.config/roundhouse/config.yaml`, `/etc/roundhouse/config.yaml`.
 
 Durations are a number with a unit ({", ".join(units.DURATIONS)}), and so are sizes ({", ".join(units.SIZES)}); a bare
 number is neither. `${{NAME}}` is an environment variable, `${{NAME:-x}}` gives it a default, `$$` is a dollar sign.
@@ -54,8 +54,10 @@ Editors know all this from [roundhouse.schema.json](roundhouse.schema.json), if 
 
 ERRORS = """\
 Errors are JSON, `{"error": {"message", "type", "param", "code"}}`, with the status below, and `Retry-After` where
-trying again later makes sense. Once a stream has begun, the same object comes as an event, then `[DONE]`. Errors of
-engines keep their status and are brought into this shape.
+trying again later makes sense. Once a stream has begun, the same object comes as an event, then `[DONE]`.
+
+Errors of engines keep their status and are brought into this shape. Where an engine gives no code, it is the one with
+that status in the table, `engine_unavailable` for 503, or `context_length_exceeded` where llama.cpp says so.
 
 `internal_error` (500) is a mistake of Roundhouse's own; its log has the details."""
 

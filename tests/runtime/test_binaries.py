@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -229,12 +230,12 @@ async def test_a_program_that_is_not_there_fails_the_smoke_test(tmp_path: Path):
 
 
 @pytest.mark.real
-async def test_a_real_llama_server_computes_a_token_of_the_trial_model(tmp_path: Path):
-    assert await smoke(real_build(), write_trial_model(tmp_path / "trial.gguf")) is None
+def test_a_real_llama_server_computes_a_token_of_the_trial_model(tmp_path: Path):
+    assert asyncio.run(smoke(real_build(), write_trial_model(tmp_path / "trial.gguf"))) is None
 
 
 @pytest.mark.real
-async def test_a_real_llama_server_that_fails_says_why(tmp_path: Path):
-    reason = await smoke(real_build(), tmp_path / "missing.gguf")
+def test_a_real_llama_server_that_fails_says_why(tmp_path: Path):
+    reason = asyncio.run(smoke(real_build(), tmp_path / "missing.gguf"))
     assert reason is not None
     assert reason.startswith("it ended with exit code 1: ")

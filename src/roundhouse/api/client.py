@@ -67,7 +67,7 @@ class Client:
             pass
         self.gone = True
         if self._owner is not None:
-            pass
+            self._owner.cancel()
 
 
 def declared_length(scope: Scope) -> int | None:

@@ -11,6 +11,8 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from starlette.middleware.cors import CORSMiddleware
+
 import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
 LOG_LINES = 500
 """How many of a model's last lines of output are shown."""
+EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
+"""Headers of ours that scripts of allowed web origins may read."""
 STOP_LIMIT = 30.0
 """Seconds within which all engines must have ended at the end."""
 
@@ -93,7 +97,7 @@ class House:
         """The end has begun: those who wait are told, feeds end; running answers go on."""
         self.supervisor.post(ClosingTime())
         self.bus.close()
-        self._ending.set()
+        pass
 
     async def _build(self) -> None:
         config, stack = self.config, self._stack
@@ -167,7 +171,16 @@ class House:
             self.books.request,
             self._unexpected,
         )
-        self.app = Router(gateway, make_admin(self, roundhouse.__version__))
+        self.app = self._with_cors(Router(gateway, make_admin(self, roundhouse.__version__)))
+
+    def _with_cors(self, app: ASGIApp) -> ASGIApp:
+        """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
+        origins = self.config.cors.origins
+        if not origins:
+            return app
+        return CORSMiddleware(
+            app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED
+        )
 
     def _devices(self, found: Mapping[str, int]) -> list[Device]:
         """Physical devices, configured budgets, and a seat for each fixed port."""
@@ -277,7 +290,8 @@ class House:
 
     def _told(self, model: str) -> dict[str, Any]:
         fleet = self.supervisor.fleet
-        return {"model": model, **state.model_state(fleet, fleet.models[model], self.supervisor.now())}
+        told = state.model_state(fleet, fleet.models[model], self.supervisor.now())
+        return {"model": model, **told, "engine": self._engines[model]}
 
     async def _until(self, true: Callable[[ModelState], bool], model: str) -> None:
         while not true(self.supervisor.fleet.models[model]):

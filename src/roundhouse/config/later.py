@@ -27,6 +27,11 @@ def _top(config: Config) -> Iterator[str]:
             yield f"scheduling.{key}: has no effect in this version"
     if "sessions" in config.model_fields_set and config.sessions.store != "off":
         yield "sessions: conversations are not saved in this version; they start anew after a switch"
+    if "reload" in config.model_fields_set and config.reload.watch:
+        yield "reload.watch: the file is not watched in this version; restart to apply a change"
+    for api_key in config.keys:
+        if api_key.rate.requests is not None or api_key.rate.tokens is not None:
+            yield f"keys.{api_key.name}.rate: rates are not limited in this version"
 
 
 def _model(model: ModelConfig) -> Iterator[str]:
@@ -35,5 +40,7 @@ def _model(model: ModelConfig) -> Iterator[str]:
         yield f"{at}: the engine {model.engine} is not supported in this version; the model can't be loaded"
     elif model.launcher == "systemd":
         yield f"{at}: launcher systemd is not supported in this version; the model can't be loaded"
+    if model.stop_command is not None:
+        yield f"{at}.stop_command: not run in this version; the engine's processes are ended by signals"
     if model.max_instances > 1:
         yield f"{at}.max_instances: one engine per model runs in this version"

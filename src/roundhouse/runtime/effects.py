@@ -272,8 +272,7 @@ class Effects:
                 if before is not None and movement.moved(before, current, now - before_at):
                     life.moved = now
                     if facts is not None and facts.weights:
-                        share = min(0.99, current.resident / facts.weights)
-                        self.post(Progressed(instance, Progress(share, "reading weights", guessed=True)))
+                        self.post(Progressed(instance, _guess(current.resident / facts.weights)))
                 before, before_at = current, now
             if now - life.moved >= limits.stalled:
                 raise LoadFailed(f"it did not move for {limits.stalled:.0f} s while loading{self._last_words(life)}")
@@ -319,6 +318,13 @@ class Effects:
 
 async def _nothing(_instance: InstanceId) -> None:
     return None
+
+
+def _guess(share: float) -> Progress:
+    """How far a load is, by how much of the weights is in memory (spec C5); once all are, nothing can be said."""
+    if share < 1.0:
+        return Progress(share, "reading weights", guessed=True)
+    return Progress(None, "warming up", guessed=True)
 
 
 def _exit_words(ended: Exit) -> str:
