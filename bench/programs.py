@@ -132,7 +132,7 @@ def litellm(folder: Path, engine: int) -> Iterator[Running]:
         "litellm_settings: {telemetry: false, drop_params: true}\n"
     )
     argv = [str(peers_python().parent / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
-    quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "*"}
+    quiet = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": "sk-bench"}
     with process(argv, log, **quiet) as running:
         wait_answer(f"http://127.0.0.1:{port}/health/liveliness", running, log, 180)
         yield Running("LiteLLM proxy", version_of("litellm"), port, "stub", (running.pid,))

@@ -21,11 +21,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from roundhouse import __version__, errors
 from roundhouse.api.admin import make_admin
 from roundhouse.api.routes import ROUTES
-from roundhouse.app.sockets import PortTaken
+from roundhouse.app import sockets
 from roundhouse.cli.root import app
 from roundhouse.config import later, units
 from roundhouse.config.schema import json_schema
 from roundhouse.core.model import Device, Fleet, ModelSpec, Use
+from roundhouse.demo import problems
 from roundhouse.errors import RouterError
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.ports import Reading
@@ -142,18 +143,30 @@ def _default(field: Mapping[str, Any]) -> str:
 
 def error_codes() -> str:
     """Every error that a client or the command line may meet."""
-    found = sorted(set(_tree(RouterError)), key=lambda error: (error.status, error.code))
-    rows = [(f"`{e.code}`", str(e.status), f"`{e.type}`", _first(e)) for e in found]
-    table = _table(("code", "status", "type", "meaning"), rows)
-    return _page([_head("Errors", ERRORS), table, f"On the command line only, `{PortTaken.code}`: {_first(PortTaken)}"])
+    before_serving = [e for module in (sockets, problems) for e in _tree(RouterError, module.__name__)]
+    return _page(
+        [
+            _head("Errors", ERRORS),
+            _error_table(_tree(RouterError, errors.__name__)),
+            "## Before it serves",
+            "These only end a command, which says what happened.",
+            _error_table(before_serving),
+        ]
+    )
 
 
-def _tree(error: type[RouterError]) -> Iterator[type[RouterError]]:
-    """What derives from an error, in the module that clients' errors stand in."""
+def _error_table(found: Iterable[type[RouterError]]) -> str:
+    ordered = sorted(set(found), key=lambda error: (error.status, error.code))
+    rows = [(f"`{e.code}`", str(e.status), f"`{e.type}`", _first(e)) for e in ordered]
+    return _table(("code", "status", "type", "meaning"), rows)
+
+
+def _tree(error: type[RouterError], module: str) -> Iterator[type[RouterError]]:
+    """What derives from an error, as far as it stands in that module."""
     for derived in error.__subclasses__():
-        if derived.__module__ == errors.__name__:
+        if derived.__module__ == module:
             yield derived
-            yield from _tree(derived)
+        yield from _tree(derived, module)
 
 
 def metrics() -> str:

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 import typer
+from scripts import reference
 
 from roundhouse import __version__
 from roundhouse.api.admin import make_admin
 from roundhouse.api.routes import ROUTES
 from roundhouse.cli.root import app
+from roundhouse.config.load import parse
 from roundhouse.config.models import Section
 from roundhouse.core.model import Fleet
 from roundhouse.dialects import failures
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.ports import Reading
-from scripts import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -99,7 +100,7 @@ def commands(group, name="roundhouse"):
             yield f"{name} {word}", command
 
 
-@pytest.mark.parametrize(("name", "command"), commands(typer.main.get_command(app)))
+@pytest.mark.parametrize(("name", "command"), list(commands(typer.main.get_command(app))))
 def test_every_flag_of_a_command_is_told_and_there_is_an_example(name, command):
     section = re.search(rf"^## {name}\b.*?(?=^## |\Z)", page("reference/cli.md"), re.MULTILINE | re.DOTALL)
     assert section is not None
@@ -127,6 +128,37 @@ def test_every_environment_variable_of_ours_is_told():
     names = found_in_sources(r"\b(ROUNDHOUSE_[A-Z_]+)")
     assert "ROUNDHOUSE_CONFIG" in names
     assert {name for name in names if f"`{name}`" not in page("troubleshooting.md")} == set()
+
+
+# --- examples ---
+
+
+def examples() -> list[tuple[str, str]]:
+    texts = ((path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in PAGES)
+    return [
+        (name, block)
+        for name, text in texts
+        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+@pytest.mark.parametrize(("name", "text"), examples())
+def test_every_example_of_a_configuration_is_right(name, text, tmp_path):
+    home = {"HOME": str(tmp_path), "OTHER_SERVER_KEY": "secret"}
+    assert parse(text, tmp_path / name, home).model_fields_set
+
+
+def test_every_command_in_an_example_exists():
+    said = {found for path in PAGES for found in re.findall(r"\broundhouse ([a-z]+)", path.read_text("utf-8"))}
+    known = {name.split()[1] for name, _ in commands(typer.main.get_command(app))}
+    blocks = [
+        block
+        for path in PAGES
+        for block in re.findall(r"^```sh\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    used = {found for block in blocks for found in re.findall(r"^(?:\S*/)?roundhouse ([a-z]+)", block, re.MULTILINE)}
+    assert known <= said
+    assert used <= known
 
 
 # --- links ---

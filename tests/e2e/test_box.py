@@ -155,6 +155,21 @@ async def test_d7_a_task_that_may_run_nowhere_is_refused_at_once(place):
         assert other.starts == 0
 
 
+async def test_a9_a_broken_answer_ends_when_its_engines_end_is_known(place):
+    """So that the client's next request is not sent to the dead one."""
+    model = Scripted(place.folder, "one")
+    place.write([model])
+    async with inside(place) as house:
+
+        async def slow(_instance):
+            await asyncio.sleep(0.2)
+
+        house.effects.memory_back = slow
+        events = await Api(place.port).events("one", fake={"die_after": 2})
+        assert events.done
+        assert (await Api(place.port).model("one"))["state"] == "failed"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a9_a_request_that_meets_a_dead_engine_gets_the_next_one(clean, stream):
     assert (await clean.api.chat("one")).status == 200

@@ -34,7 +34,7 @@ class Script:
     (0: before the head). die_after: tokens before the process kills itself. status: refuse with this status, `body` and
     `kind` (content type). size: bytes of text in each token. split: bytes per write, so that characters and events are
     torn. hang: the head never comes. raw: events instead of ours, as they stand. silent: no usage, whoever asked.
-    finish_text: the finish chunk carries the last token (vLLM). close: ends without `[DONE]`. endless: never ends.
+    finish_text: the finish chunk carries the last token (vLLM). close: ends without `[DONE]`. endless: never ends. linger: seconds from `[DONE]` to the end.
     """
 
     tokens: list[str] | int = field(default_factory=lambda: list(EMOJI))
@@ -52,6 +52,7 @@ class Script:
     silent: bool = False
     close: bool = False
     endless: bool = False
+    linger: float = 0.0
 
     def texts(self) -> list[str]:
         found = [f"t{n} " for n in range(self.tokens)] if isinstance(self.tokens, int) else self.tokens
@@ -175,6 +176,7 @@ class Engine:
                 last = {"choices": [], **shape, "usage": figures, "timings": timings}
                 await self.send(writer, event(last), script)
         await self.send(writer, b"data: [DONE]\n\n", script)
+        await asyncio.sleep(script.linger)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True

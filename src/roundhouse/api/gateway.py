@@ -68,13 +68,17 @@ class Gateway:
         self._guard = guard
         self._keep_books = keep_books
         self._unexpected = unexpected
+        # Ids differ between runs by the first part, within one by the second: no system call for each.
+        self._run = secrets.token_hex(4)
+        self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Serves one request of a relay route."""
         now = self._supervisor.now()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")[:128].decode("latin-1")
-        record = Record(given or f"req-{secrets.token_hex(8)}", time.time(), scope["path"], now)
+        self._count += 1
+        record = Record(given or f"req-{self._run}-{self._count:x}", time.time(), scope["path"], now)
         client = Client(receive)
         outlet = Outlet(send, client.unwatch)
         try:

@@ -6,7 +6,8 @@ gathered here, so that leaving ends it (spec A8).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ANSWER_LIMIT = 256 << 20
 """Most bytes of an answer that are held in memory."""
 _TEXT = {Operation.CHAT, Operation.COMPLETION}
+_LONG_NUMBER = re.compile(rb"[0-9.]{16}")
+"""A number that may not survive being read and written again (64 bits, a float's 17 digits)."""
 
 
 async def answer_whole(dispatch: Dispatch, work: Work, lease: Lease, outlet: Outlet) -> None:
@@ -81,7 +84,19 @@ def _retold(work: Work, answer: bytes, meter: Meter, now: float) -> bytes:
     meter.note(found)
     if work.route.operation in _TEXT and isinstance(found.get("usage"), dict) and work.config.performance != "off":
         changes["usage"] = orjson.dumps(meter.extended_usage(now))
-    return json_body.edit(answer, changes) if changes else answer
+    return _changed(answer, found, changes) if changes else answer
+
+
+def _changed(answer: bytes, found: dict[str, Any], changes: dict[str, bytes | None]) -> bytes:
+    """The answer with some top-level keys changed; written anew only where every number in it survives that."""
+    if _LONG_NUMBER.search(answer) is not None:
+        return json_body.edit(answer, changes)
+    for key, value in changes.items():
+        if value is None:
+            found.pop(key)
+        else:
+            found[key] = orjson.Fragment(value)
+    return orjson.dumps(found)
 
 
 async def _refused(work: Work, grant: Grant, response: Response, outlet: Outlet) -> None:

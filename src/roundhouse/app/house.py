@@ -97,7 +97,7 @@ class House:
         """The end has begun: those who wait are told, feeds end; running answers go on."""
         self.supervisor.post(ClosingTime())
         self.bus.close()
-        pass
+        self._ending.set()
 
     async def _build(self) -> None:
         config, stack = self.config, self._stack

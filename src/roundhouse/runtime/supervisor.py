@@ -110,11 +110,13 @@ class Supervisor:
         self.leases: dict[int, Lease] = {}
         self.now = clock
         self.observers: list[Observer] = []
+        """Told of every event and its actions, but for requests that come, are granted at once, and go."""
         self._doer = doer
         self._mail: deque[Event] = deque()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._timeless = False  # nothing that lives will ever change by time alone
         self._next_ticket = 0
 
     async def __aenter__(self) -> Self:
@@ -153,12 +155,13 @@ class Supervisor:
         finally:
             self._busy = False
         # The hot path (nobody waits, before or after) leaves the timer alone: at worst it is early, and looks again.
-        if self._timer is None or self.fleet.queued or not hurried:
+        if self.fleet.queued or not hurried or (self._timer is None and not self._timeless):
             self._arm()
 
     def _handle(self, event: Event) -> None:
         now = self.now()
         actions = planner.step(self.fleet, event, now)
+        notable = not isinstance(event, (Arrived, Departed))
         for action in actions:
             if isinstance(action, (Grant, Refuse)):
                 lease = self.leases.get(action.ticket.id)
@@ -166,8 +169,10 @@ class Supervisor:
                     lease.settle(action)
             else:
                 self._doer.do(action)
-        for observer in self.observers:
-            observer(event, actions, now)
+            notable = notable or not isinstance(action, Grant)
+        if notable:
+            for observer in self.observers:
+                observer(event, actions, now)
 
     def _arm(self) -> None:
         """Sets the one timer to when time alone changes something."""
@@ -178,6 +183,7 @@ class Supervisor:
             self._timer.cancel()
             self._timer = None
         self._timer_at = at
+        self._timeless = at is None
         if at is not None:
             delay = max(0.0, at - self.now()) + 0.001
             self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
