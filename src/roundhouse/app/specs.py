@@ -136,6 +136,8 @@ def cannot_run(model: ModelConfig) -> str | None:
         return f"Engine '{model.engine}' of model '{model.id}' is not supported by this version of Roundhouse."
     if model.launcher == "systemd":
         return f"Model '{model.id}' is to be run by systemd, which this version of Roundhouse does not support."
+    if model.script is not None:
+        return f"Model '{model.id}' has a start script, which this version does not run; use `command:` or `path:`."
     return None
 
 

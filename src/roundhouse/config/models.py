@@ -153,7 +153,7 @@ class Scheduling(Section):
     tasks: Literal["resident", "queue", "refuse"] = "resident"
     """What a background task for an unloaded model gets."""
     task_model: str | None = None
-    """Where background tasks go when no loaded model will do."""
+    """A loaded model that background tasks go to when no other loaded chat model will do."""
     orphan_grace: Duration = 60.0
     """How long engines wait for a new Roundhouse after the old one died."""
     drain_timeout: DurationOrNull = None
@@ -190,7 +190,7 @@ class Defaults(Section):
     ttl: Ttl = "auto"
     """Time without a request after which a model is unloaded."""
     slots: Count | None = None
-    """Concurrent requests; null: what the engine reports."""
+    """Concurrent requests; null: one to four by memory (llama.cpp), 64 for other engines."""
 
 
 class Tabby(Section):
@@ -260,7 +260,7 @@ class ModelConfig(Section):
     api_key: SecretStr | None = Field(default=None, json_schema_extra={"writeOnly": True})
     """The engine's own API key; never shown."""
     context: Count | None = None
-    """Tokens of context per request; null: the engine's choice."""
+    """Tokens of context per request; null: what it was trained for, at most 16384 (llama.cpp; embeddings 2048)."""
     mmproj: Path | None = None
     """Vision projector; default: the one beside the model, null: none."""
 
@@ -274,11 +274,11 @@ class ModelConfig(Section):
     """How its clients are told what they wait for; null: as for all models."""
 
     devices: tuple[str, ...] = ()
-    """Devices it may use; none named: any."""
+    """The device its memory is counted on; none named: the first GPU, else `ram`. Only the first is used so far."""
     memory: Memory = None
     """Memory it needs, on one device or per device: an estimate that measured figures replace."""
     slots: Count | None = None
-    """Concurrent requests; null: what the engine reports."""
+    """Concurrent requests; null: one to four by memory (llama.cpp), 64 for other engines."""
     ttl: Ttl = "auto"
     """Time without a request after which it is unloaded."""
     pinned: bool = False
