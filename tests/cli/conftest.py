@@ -25,7 +25,7 @@ class Real:
             Scripted(folder, "gated", "--load-gate", str(self.gate), memory="40MiB"),
             Scripted(folder, "bad", "--die-at-start", "these were my last words"),
         ]
-        self.place.write(self.models)
+        self.place.write(self.models, devices={"ram": "64MiB"})
         self.url = f"http://127.0.0.1:{self.place.port}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,8 @@ def test_diagram_has_one_arrow_per_move_and_a_beginning():
     assert len(lines) == len(TRANSITIONS) + 2
     assert "    DRAINING --> READY: RECALLED" in lines
     assert "    STOPPING --> [*]: GONE" in lines
+
+
+def test_the_diagram_in_the_architecture_page_is_drawn_from_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    assert diagram() in page

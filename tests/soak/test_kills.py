@@ -129,7 +129,7 @@ def test_e1_e3_kills_at_random_moments_lose_and_leak_nothing(bystanders):
         Scripted(place.folder, "b", memory="40MiB"),
         Scripted(place.folder, "small", memory="1MiB"),
     ]
-    place.write(models, scheduling={"orphan_grace": f"{GRACE}s"})
+    place.write(models, devices={"ram": "64MiB"}, scheduling={"orphan_grace": f"{GRACE}s"})
     chance = random.Random(20261122)
     running = Running(place)
     running.start()
