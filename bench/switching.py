@@ -86,10 +86,14 @@ def own_load(folder: Path, path: Path, build: Build) -> tuple[float, float]:
         env={**os.environ, **command.env},
     )
     while ask(port, "GET", "/health") != 200:
+        if running.poll() is not None:
+            raise SystemExit(f"{' '.join(command.argv)} ended with {running.returncode}")
         time.sleep(0.005)
     ready = time.perf_counter()
+    assert running.stdin is not None
+    running.stdin.close()  # as our keeper does: in its progress mode llama-server waits for this
     running.terminate()
-    running.wait()
+    running.wait(60)
     return ready - start, time.perf_counter() - ready
 
 
@@ -106,8 +110,8 @@ def ask(port: int, method: str, path: str, body: dict | None = None) -> int:
 
 
 def first_byte(port: int, model: str) -> float:
-    """Seconds to the head of a one-token answer."""
-    body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    """Seconds to a one-token answer, its prompt computed anew: what a loaded model kept of it would flatter the others."""
+    body = {"model": model, "max_tokens": 1, "cache_prompt": False, "messages": [{"role": "user", "content": "hi"}]}
     start = time.perf_counter()
     status = ask(port, "POST", "/v1/chat/completions", body)
     if status != 200:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from roundhouse.runtime.files import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.ports import Engine, Launcher, ModelFacts
@@ -41,11 +44,15 @@ _NOT_ENGINE = {
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A model's files as looked at once, at start: facts, or the problem with them in words."""
+    """A model's files as looked at once: facts, or the problem with them in words.
+
+    `created` is their time of change in seconds since the epoch, `stamp` what changes when they do.
+    """
 
     facts: ModelFacts | None
     problem: str | None
     created: int
+    stamp: tuple[int, int] | None = None
 
 
 def look(model: ModelConfig) -> Looked:
@@ -53,12 +60,17 @@ def look(model: ModelConfig) -> Looked:
     if model.path is None:
         return Looked(None, None, 0)
     try:
-        created = int(model.path.stat().st_mtime)
-        return Looked(facts_of(model.path), None, created)
+        stamp = _stamp(model.path)
+        return Looked(facts_of(model.path), None, stamp[0] // 10**9, stamp)
     except FileNotFoundError:
         return Looked(None, f"{model.path} does not exist", 0)
     except (FormatError, OSError) as error:
         return Looked(None, str(error), 0)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def fingerprint(model: ModelConfig, looked: Looked) -> str:
@@ -93,16 +105,21 @@ def make_spec(model: ModelConfig, looked: Looked, default_device: str, learned: 
 
 
 def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds) -> Runnable:
-    """What is needed to run a model; its files are read again at each start, for they may have changed."""
+    """What is needed to run a model. Its files are read again before a start if they have changed since."""
     engine = ENGINES[model.engine or "openai"]
+    latest = looked
 
     async def facts() -> ModelFacts | None:
+        nonlocal latest
         if model.path is None:
             return None
-        again = look(model)
-        if again.problem is not None:
-            raise LoadFailed(again.problem)
-        return again.facts
+        with suppress(OSError):
+            if latest.problem is None and latest.stamp == _stamp(model.path):
+                return latest.facts
+        latest = await asyncio.to_thread(look, model)
+        if latest.problem is not None:
+            raise LoadFailed(latest.problem)
+        return latest.facts
 
     async def build() -> Build:
         return await builds(engine) if engine.binaries else Build(())

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FIRST_POLL, SLOWEST_POLL = 0.02, 0.5
 """Seconds between two readiness probes: at first, and at most (spec C4)."""
+LEAST_POLL = 0.005
+"""Seconds between two probes of an engine that talks all the time."""
 PROBE_TIMEOUT = 5.0
 STOP_GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -76,7 +78,7 @@ class Life:
     stopping: bool = False
     leaving: bool = False
     moved: float = 0.0
-    extra: dict[str, str] = field(default_factory=dict)
+    spoke: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Effects:
@@ -235,11 +237,12 @@ class Effects:
         path = engine.ready_path(model).encode()
         delay = FIRST_POLL
         while True:
+            life.spoke.clear()
             with contextlib.suppress(RouterError):
                 status, body = await self._upstream.get(life.endpoint, path, timeout=PROBE_TIMEOUT)
                 if engine.is_ready(status, body) and not exited.done():
                     return
-            await asyncio.wait((exited, watch), timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+            await self._pause(life, exited, watch, delay)
             if exited.done():
                 ended = exited.result()
                 if life.stopping:
@@ -249,11 +252,21 @@ class Effects:
                 watch.result()
             delay = min(SLOWEST_POLL, delay * 1.3)
 
+    async def _pause(self, life: Life, exited: asyncio.Task[Exit], watch: asyncio.Task[None], delay: float) -> None:
+        """Until the next probe: `delay`, or less if the engine says something, for that may be that it is ready."""
+        await asyncio.wait((exited, watch), timeout=LEAST_POLL, return_when=asyncio.FIRST_COMPLETED)
+        spoke = asyncio.get_running_loop().create_task(life.spoke.wait(), name="engine says something")
+        try:
+            await asyncio.wait((exited, watch, spoke), timeout=delay - LEAST_POLL, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            spoke.cancel()
+
     async def _follow(self, instance: InstanceId, life: Life) -> None:
         """Reads the engine's output: each line is movement, some tell how far the load is."""
         assert life.handle is not None
         async for line in life.handle.lines():
             life.moved = self._clock()
+            life.spoke.set()
             progress = life.runnable.engine.progress(line)
             if progress is not None:
                 self.post(Progressed(instance, progress))
