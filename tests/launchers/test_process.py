@@ -69,7 +69,7 @@ def roles_from(process) -> dict[str, Watched]:
 
 
 def code(source: str) -> Command:
-    return Command((sys.executable, "-S", "-c", source))
+    return Command((sys.executable, "-u", "-S", "-c", source))  # -u: its words come when it says them
 
 
 # --- starting and stopping ---
