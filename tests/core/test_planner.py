@@ -307,6 +307,18 @@ def test_d1_measured_figures_count_and_are_learned():
         story.asks(2, "alpha") << start(3, "alpha", gpu0=4)
 
 
+def test_d1_more_than_a_device_has_is_learned_as_all_of_it():
+    """A model that just ran there is not impossible from then on: it gets the device for itself."""
+    with box(ModelSpec("alpha", claim={"gpu0": 6})) as story:
+        story.asks(1, "alpha") << start(1, "alpha")
+        story >> ready(1) << grant(1, 1)
+        story >> Measured(1, {"gpu0": 12}, {"gpu0": 12}) << nothing
+        story >> done(1) << nothing
+        story >> Asked("alpha", UNLOAD) << stop(1, "alpha", "unload asked")
+        story >> gone(1) << nothing
+        story.asks(2, "alpha") << start(2, "alpha", gpu0=10)
+
+
 def test_c3b_seats_exclude():
     seat = {"unit:tabby": 1}
     with box(ModelSpec("a", claim=seat), ModelSpec("b", claim=seat), unit_tabby=1) as story:

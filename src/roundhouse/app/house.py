@@ -131,7 +131,9 @@ class House:
         engines = [m for m in config.models.values() if not m.any_of]
         looked = await asyncio.to_thread(lambda: {m.id: specs.look(m) for m in engines})
         self._about = {m.id: specs.about(m, looked[m.id]) for m in engines}
-        self._specs = [specs.make_spec(m, looked[m.id], default, learned, peaks) for m in engines]
+        self._specs = [
+            specs.make_spec(m, looked[m.id], default, learned, peaks, {**found, **config.devices}) for m in engines
+        ]
         self._cannot = {m.id: reason for m in engines if (reason := specs.cannot_run(m))}
         self._runnables = {
             m.id: specs.make_runnable(

@@ -82,12 +82,15 @@ def fingerprint(model: ModelConfig, looked: Looked) -> str:
     return hashlib.sha256(seen).hexdigest()[:16]
 
 
-def make_spec(model: ModelConfig, looked: Looked, default_device: str, learned: Learned, peaks: Peaks) -> ModelSpec:
-    """What the planner knows of a model."""
+def make_spec(
+    model: ModelConfig, looked: Looked, default_device: str, learned: Learned, peaks: Peaks, sizes: Mapping[str, int]
+) -> ModelSpec:
+    """What the planner knows of a model; `sizes` are bytes per device, which no remembered peak may exceed."""
     settings = fingerprint(model, looked)
     expected = model.load_timeout.expected or learned.get((model.id, settings))
     remote = model.launcher == "attached"
-    claim = {} if remote else _claim(model, looked, default_device, peaks.get((model.id, settings), {}))
+    peak = {d: min(int(size * PEAK_MARGIN), sizes.get(d, 0)) for d, size in peaks.get((model.id, settings), {}).items()}
+    claim = {} if remote else _claim(model, looked, default_device, peak)
     return ModelSpec(
         id=model.id,
         settings=settings,
@@ -162,7 +165,7 @@ def _claim(model: ModelConfig, looked: Looked, default_device: str, peak: Mappin
     """Bytes per device, and seats: a fixed port can be had by one engine only (spec C3b)."""
     device = model.devices[0] if model.devices else default_device
     if peak:
-        claim = {d: int(size * PEAK_MARGIN) for d, size in peak.items()}
+        claim = dict(peak)
     elif model.memory is not None:
         claim = {d or device: size for d, size in model.memory.items()}
     else:

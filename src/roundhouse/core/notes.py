@@ -265,7 +265,11 @@ def _measured(fleet: Fleet, event: Measured) -> None:
     state = fleet.models[model]
     assert state.instance is not None
     instance = replace(state.instance, claim={**state.instance.claim, **event.claim})
-    change(fleet, state, claim={**state.claim, **event.learned}, instance=instance)
+    # More than a device has must not make a model impossible that has just run there: it then has it for itself.
+    learned = {
+        d: min(size, fleet.devices[d].total) if d in fleet.devices else size for d, size in event.learned.items()
+    }
+    change(fleet, state, claim={**state.claim, **learned}, instance=instance)
 
 
 def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
