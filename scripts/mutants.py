@@ -143,7 +143,7 @@ class Workshop:
         self.folders: SimpleQueue[Path] = SimpleQueue()
         for number in range(workers):
             copy_of = folder / str(number)
-            for part in ("src", "tests"):
+            for part in ("src", "tests", "docs"):
                 shutil.copytree(ROOT / part, copy_of / part, ignore=shutil.ignore_patterns("__pycache__", "captures"))
             shutil.copy(ROOT / "pyproject.toml", copy_of)
             self.folders.put(copy_of)
