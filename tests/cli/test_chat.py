@@ -132,8 +132,7 @@ def test_ctrl_c_stops_the_answer_and_a_second_one_leaves():
         terminal.type("\x03")
         terminal.until("stopped")
         terminal.until("> ")
-        terminal.type("\x03")
-        assert terminal.end() == 0
+        assert terminal.leave("\x03") == 0
     assert "Traceback" not in terminal.shown
 
 
