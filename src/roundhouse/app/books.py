@@ -136,8 +136,6 @@ class Books:
                 self._evicted(action)
             elif isinstance(action, Refuse):
                 self._bus.publish("refused", {"model": action.ticket.model, "error": action.error.message})
-            elif isinstance(action, Grant):
-                pass
         self._publish(event)
 
     def _evicted(self, action: Stop) -> None:
