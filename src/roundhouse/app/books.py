@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from roundhouse.core.model import (
     BecameReady,
     Exited,
-    Grant,
     Measured,
     Progressed,
     Refuse,
