@@ -80,11 +80,7 @@ def configuration() -> str:
 
 def _without_effect() -> str:
     keys = (*(f"scheduling.{key}" for key in later.SCHEDULING), "sessions", "models.ID.max_instances", *NOT_YET)
-    engines = _words(sorted(later.ENGINES))
-    return (
-        f"Read, but without effect in this version: {_words(keys)}. Models of the engines {engines}, and those with "
-        "`service:` or `launcher: systemd`, are listed and can't be loaded."
-    )
+    return f"Read, but without effect in this version: {_words(keys)}."
 
 
 def _sections(section: Mapping[str, Any], definitions: Mapping[str, Any], at: str) -> Iterator[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+    from pathlib import Path
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import DeviceId, InstanceId, Kind, Progress
@@ -61,12 +62,34 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """A file that is changed before a start: `change` gives its new text from the old ('' when there is none).
+
+    `change` may raise LoadFailed; then nothing is written. The first text ever replaced is kept beside it as `.bak`.
+    """
+
+    path: Path
+    change: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `env` is added to the inherited environment (less what the launcher must not pass on)."""
+    """What to run.
+
+    Attributes:
+        argv: program and arguments; empty where a systemd unit runs as it is written.
+        env: added to the inherited environment (less what the launcher must not pass on).
+        unit: the named systemd unit that runs it.
+        script: a start script of the user's. Its shell may not pass signals on, so SIGTERM goes to its whole tree.
+        edits: files changed first.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
+    unit: str | None = None
+    script: bool = False
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +108,108 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a ready engine says about itself: `slots` concurrent requests, `context` tokens per request."""
+    """What a ready engine says about itself.
+
+    `slots` concurrent requests, `context` tokens per request, `name` it serves the model under, `memory` bytes that it
+    holds on its device. None where it does not say.
+    """
 
     slots: int | None = None
     context: int | None = None
+    name: str | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """Where an engine keeps its own API keys.
+
+    Attributes:
+        path: the file.
+        read: the key to use, from its text. Raises LoadFailed in words when it holds none.
+        fresh: a new file's text, given a source of random keys; used when there is none yet (mode 0600).
+    """
+
+    path: Path
+    read: Callable[[str], str]
+    fresh: Callable[[Callable[[], str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A step of a talk: one HTTP request. Answered by a `Reply`; status 0 means that nobody answered in `timeout` s.
+
+    With `stream`, the reply has no body: pieces of it are what each `More` after it is answered with.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    timeout: float = 10.0
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """A step of a talk: the next piece of a streamed reply. Answered by bytes: b'' at its end, None when it broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A step of a talk: nothing for so many seconds. Answered by None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes = b""
+
+
+if TYPE_CHECKING:
+    Step = Exchange | More | Wait | Progress
+    """What a talk may yield; a Progress tells how far it is and is answered by None."""
+    Talk = Generator[Step, Reply | bytes | None, None]
+    """Work with an engine that takes a conversation, without its I/O. Returns when done; raises LoadFailed."""
+
+
+class Loads(Protocol):
+    """How models get in and out of an engine process that stays: what `Engine.loads` gives."""
+
+    def process(self, model: ModelConfig) -> str:
+        """Names the process: models with the same one are loaded into it one after another."""
+        ...
+
+    def load(self, model: ModelConfig, facts: ModelFacts | None) -> Talk:
+        """Brings the model in, whatever is loaded; returns when it answers requests."""
+        ...
+
+    def unload(self, model: ModelConfig) -> Talk:
+        """Brings out what is loaded; returns when nothing is."""
+        ...
 
 
 class Engine(Protocol):
-    """A description of one kind of engine: pure, no I/O.
+    """A description of one kind of engine: pure, no I/O. What has a body here is so for most engines: derive from it.
 
     Attributes:
         name: as in `engine:`.
         binaries: program names to look for on PATH; empty where the user gives the command.
+        module: the Python module that serves (`python -m`), where it is a Python program.
+        default_port: where it listens when nothing tells it otherwise.
+        stop_grace: seconds from SIGTERM to SIGKILL.
         streams_to_abort: a non-streaming request goes on when its client leaves, so it is streamed and gathered (A8).
-        facts_paths: paths asked (GET) once it is ready, their replies given to `served`.
+        facts_paths: paths asked (GET) once it is ready, their replies given to `served` and `serves`.
     """
 
     name: str
     binaries: tuple[str, ...]
+    module: str | None
+    default_port: int
+    stop_grace: float
     streams_to_abort: bool
     facts_paths: tuple[str, ...]
 
@@ -110,8 +217,8 @@ class Engine(Protocol):
         """The command line for a model on 127.0.0.1:`port`."""
         ...
 
-    def ready_path(self, model: ModelConfig) -> str:
-        """Path that is polled (GET) until `is_ready`."""
+    def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
+        """Paths that are polled (GET) until `is_ready`: the first, or from the first 404 on the next."""
         ...
 
     def is_ready(self, status: int, body: bytes) -> bool:
@@ -121,6 +228,30 @@ class Engine(Protocol):
     def served(self, replies: Mapping[str, bytes]) -> Served:
         """What the replies to `facts_paths` tell."""
         ...
+
+    def serves(self, model: ModelConfig, replies: Mapping[str, bytes]) -> bool:
+        """Whether a running engine found by us is this model's, as far as these replies can tell."""
+        return True
+
+    def loads(self, model: ModelConfig) -> Loads | None:
+        """How models get into its process, None where a process serves the one model that it was started with."""
+        return None
+
+    def keys(self, model: ModelConfig) -> KeyFile | None:
+        """Its file of API keys, None if it has none."""
+        return None
+
+    def source(self, model: ModelConfig) -> Path | None:
+        """The file or folder whose headers tell the facts; None if nothing of it lies here."""
+        return model.path
+
+    def witnesses(self, model: ModelConfig) -> tuple[Path, ...]:
+        """Paths whose presence `objection` asks about."""
+        return ()
+
+    def objection(self, model: ModelConfig, facts: ModelFacts | None, present: frozenset[Path]) -> str | None:
+        """Why it can't be loaded, known without trying, in a sentence; None if nothing speaks against it."""
+        return None
 
     def progress(self, line: str) -> Progress | None:
         """What one line of output says about the load, None if nothing."""
@@ -133,6 +264,10 @@ class Engine(Protocol):
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Estimated bytes when loaded, None if nothing can be said."""
         ...
+
+    def takes_all(self, model: ModelConfig) -> bool:
+        """Whether it is told to take the device's memory, more than the model needs (spec D1)."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +320,15 @@ class Handle(Protocol):
 
 class Launcher(Protocol):
     """Starts engines and finds those that still run."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a start takes what runs already."""
+        return False
+
+    async def clear(self, command: Command) -> None:
+        """Ends what already runs in the place that a command names (its unit), before its port is looked at."""
+        ...
 
     async def start(self, tag: Tag, command: Command) -> Handle:
         """Starts the engine. Raises LoadFailed with the reason if it can't even be started."""

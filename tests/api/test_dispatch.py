@@ -19,7 +19,7 @@ WORK = SimpleNamespace(
     route=SimpleNamespace(upstream_path="/v1/chat/completions"),
     record=SimpleNamespace(id="r"),
     headers={},
-    body=lambda runnable, stream_upstream: b"{}",
+    body=lambda config, name, stream_upstream: b"{}",
 )
 
 
@@ -33,8 +33,9 @@ def make(error: Exception, *, ends: bool = True, endpoint: Endpoint | None = HER
         assert (instance, seconds) == (7, dispatch.NOTICE_SECONDS)
         return ends
 
-    models = {"m": SimpleNamespace(remote=endpoint if remote else None)}
-    return Dispatch(models, SimpleNamespace(), SimpleNamespace(send=send), lambda _: endpoint, ended)
+    models = {"m": SimpleNamespace(remote=endpoint if remote else None, config=None)}
+    engines = SimpleNamespace(endpoint=lambda _: endpoint, ends=ended, served_name=lambda _: "m")
+    return Dispatch(models, SimpleNamespace(), SimpleNamespace(send=send), engines)
 
 
 async def test_a9_an_engine_that_is_gone():

@@ -15,11 +15,10 @@ def test_nothing_is_said_of_what_was_not_written():
 def test_what_has_no_effect_yet_is_said_with_its_key():
     text = (
         "scheduling: {linger: off, prefetch: next, max_wait: 5m}\nsessions: {store: disk}\nmodels:\n"
-        "  a: {path: /a, engine: vllm, launcher: systemd}\n  b: {path: /b.gguf, service: b}\n"
         "  c: {url: http://x, max_instances: 2}\n"
     )
     assert [line.split(":")[0] for line in said(text)] == [
-        "scheduling.linger", "scheduling.prefetch", "scheduling.max_wait", "sessions", "models.a", "models.b",
+        "scheduling.linger", "scheduling.prefetch", "scheduling.max_wait", "sessions",
         "models.c.max_instances",
     ]  # fmt: skip
 

@@ -87,7 +87,26 @@ def test_state_dir_of_a_service_and_of_a_user(read, tmp_path, env, state):
 )
 def test_c1_engine_and_launcher(read, body, engine, launcher):
     model = read(f"models: {{m: {body}}}").models["m"]
-    assert (model.engine, model.launcher, model.served_name) == (engine, launcher, "m")
+    assert (model.engine, model.launcher) == (engine, launcher)
+
+
+def test_a5_what_others_start_is_asked_for_its_name(read):
+    models = read(
+        "models:\n  a: {path: /m.gguf}\n  b: {script: /b, engine: vllm}\n  c: {script: /c, engine: vllm, served_name: x}\n"
+        "  d: {tabby: {dir: /t, model_dir: /m, model_name: n}}\n"
+    ).models
+    assert [model.served_name for model in models.values()] == ["a", None, "x", None]
+
+
+def test_c1_a_folder_of_exl3_is_loaded_by_the_checkout_that_is_configured(read, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/config.json").write_text('{"quantization_config": {"quant_method": "exl3"}}')
+    body = f"models: {{m: {{path: {tmp_path}/m, context: 4096}}}}\n"
+    assert read(body).models["m"].tabby is None
+    tabby = read(f"engines: {{tabbyapi: {{dir: {tmp_path}/api}}}}\n{body}").models["m"].tabby
+    assert tabby is not None
+    found = (tabby.dir, tabby.model_dir, tabby.model_name, tabby.max_seq_len)
+    assert found == (tmp_path / "api", tmp_path, "m", 4096)
 
 
 def test_c1_a_missing_file_is_a_warning_for_it_may_come_back(read):

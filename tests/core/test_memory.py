@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse.core.memory import fits, free, give, lacking, say, smallest_set, take, usable
+from roundhouse.core.memory import fits, free, give, lacking, say, smallest_set, take, usable, wanted
 from roundhouse.core.model import Device, Fleet, Found, ModelSpec
 from roundhouse.core.planner import step
 
@@ -28,6 +28,22 @@ ROOMS = st.dictionaries(st.sampled_from(["gpu0", "gpu1"]), st.integers(-3, 6), m
 )
 def test_d1_others_use_what_is_outside_the_budget_first(device, expected):
     assert usable(device) == expected
+
+
+@pytest.mark.parametrize(
+    ("claim", "foreign", "expected"),
+    [
+        ({"gpu0": 10}, 3, {"gpu0": 7}),
+        ({"gpu0": 9}, 3, {"gpu0": 9}),
+        ({"gpu0": 10, "port:1": 1}, 0, {"gpu0": 10, "port:1": 1}),
+        ({"gpu0": 11}, 3, {"gpu0": 11}),
+        ({"gpu0": 10}, 10, {"gpu0": 10}),
+        ({"nowhere": 10}, 0, {"nowhere": 10}),
+    ],
+)
+def test_d1_a_claim_of_a_whole_device_is_for_what_others_leave(claim, foreign, expected):
+    fleet = Fleet([], [Device("gpu0", 10, foreign=foreign), Device("port:1", 1)])
+    assert wanted(fleet, claim) == expected
 
 
 def test_free_counts_everything_that_lives():

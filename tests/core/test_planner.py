@@ -16,9 +16,11 @@ from roundhouse.core.model import (
     Kind,
     Measured,
     ModelSpec,
+    Objected,
     Phase,
     Policy,
     Refuse,
+    Start,
     Started,
     Surveyed,
     TaskRule,
@@ -833,3 +835,23 @@ def test_events_about_engines_that_are_gone_change_nothing():
         for event in (ready(99), gone(99), Started(99, 1), Measured(99, {}, {}), done(99)):
             story >> event << nothing
         assert story.fleet == before
+
+
+def test_d1_who_claims_a_whole_device_runs_alone_beside_what_others_use():
+    story = box(ModelSpec("alpha", claim={"gpu0": 10}), ModelSpec("beta", claim={"gpu0": 1}))
+    story >> Surveyed((Device("gpu0", 10, physical=10, foreign=2, holders=("game (pid 7, 2 B)",)),)) << nothing
+    story.asks(1, "alpha") << Start(1, "alpha", {"gpu0": 8})
+    story >> ready(1) << grant(1, 1)
+    story >> done(1) << nothing
+    story.asks(2, "beta") << stop(1, "alpha", "room for beta")
+    story >> gone(1) << Start(2, "beta", {"gpu0": 1})
+
+
+def test_a_model_known_to_be_unloadable_is_shown_as_failed_without_a_backoff():
+    story = two()
+    for _ in range(5):
+        story >> Objected("alpha", "its file is gone") << nothing
+    state = story.fleet.models["alpha"]
+    assert state.failure is not None
+    assert state.failure.reason == "its file is gone"
+    story.asks(1, "alpha") << start(1, "alpha")

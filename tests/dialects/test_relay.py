@@ -120,6 +120,17 @@ def test_a5_tabbyapis_model_name():
     assert {item["model_name"] for item in got} == {"asked"}
 
 
+def test_b13_what_older_tabbyapi_leaves_out_of_its_chunks_is_added():
+    """As captured from its version of June 2026: neither object nor created, and `model_name` for `model`."""
+    old = {"id": "chatcmpl-3", "choices": [{"index": 0, "delta": {"content": "Hello!"}, "finish_reason": None}]}
+    old["model_name"] = "Fake-8B-exl3-4.0bpw"
+    end = {**old, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage(2)}
+    got = chunks(through([wire(old), wire(old), wire(old), wire(end), wire("[DONE]")]))
+    assert all({"id", "object", "created", "model", "choices"} <= chunk.keys() for chunk in got)
+    assert {chunk["model"] for chunk in got} == {"asked"}
+    assert {chunk["object"] for chunk in got} == {"chat.completion.chunk"}
+
+
 def test_a5_only_the_name_changes():
     one = relay()
     event = wire(text('the "model": "served" here', note={"x": "served"}))

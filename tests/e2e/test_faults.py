@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from roundhouse.runtime import effects
+from roundhouse.engines.openai import OpenAICompatible
 from tests.support.gguf_files import write_tiny_chat
 from tests.support.house import Running, Scripted, inside
 from tests.support.processes import Watched
@@ -105,7 +105,7 @@ async def test_e2_a_leaked_child_ends_with_its_engine(house):
 
 
 async def test_e2_an_engine_that_ignores_sigterm(place, monkeypatch):
-    monkeypatch.setattr(effects, "STOP_GRACE", 0.2)
+    monkeypatch.setattr(OpenAICompatible, "stop_grace", 0.2)
     model = Scripted(place.folder, "deaf", "--deaf")
     place.write([model])
     async with inside(place):

@@ -182,3 +182,29 @@ async def test_e5_engines_are_left_where_that_is_configured(place):
         place.write([model])
         running.kill()
         running.start()  # so that it ends its engine at the end of the test
+
+
+async def test_e2_a_stop_command_is_run_once_before_the_processes_are_ended(place):
+    said = place.folder / "said"
+    code = f"import os,sys; open({str(said)!r}, 'a').write(' '.join(sys.argv[1:]) + '|')"
+    line = f'{sys.executable} -c "{code}" stop ${{ID}} ${{PORT}}'
+    one = Scripted(place.folder, "one", preload=True, stop_command=line)
+    place.write([one])
+    with Running(place) as running:
+        engine = Watched(one.pid)
+        port = (await running.api.get("/health")).json()["backends"]["openai"]["url"].rpartition(":")[2]
+        await running.api.post("/api/v1/models/one/unload", {})
+        assert engine.gone()
+        engine.close()
+        assert said.read_text() == f"stop one {port}|"
+
+
+async def test_e2_a_stop_command_that_fails_is_told_and_the_processes_end_all_the_same(place):
+    one = Scripted(place.folder, "one", preload=True, stop_command=f"{sys.executable} -c 'raise SystemExit(7)'")
+    place.write([one])
+    with Running(place) as running:
+        engine = Watched(one.pid)
+        assert running.end() == 0
+        assert engine.gone()
+        engine.close()
+        assert "exit code 7" in running.log()

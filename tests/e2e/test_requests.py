@@ -189,11 +189,13 @@ async def test_a4_engines_errors_are_normalised(house):
     assert flat.error()["message"] == "flat"
 
 
-async def test_a4_model_of_the_wrong_kind_or_an_engine_we_lack(house):
+async def test_a4_a_model_that_is_no_model_is_refused_before_anything_makes_room_for_it(house):
     reply = await house.api.chat("elsewhere")
-    assert reply.status == 501
-    assert "sglang" in reply.error()["message"]
-    assert (await house.api.post("/api/v1/models/elsewhere/load")).status == 501
+    assert reply.status == 503
+    assert reply.error()["code"] == "model_load_failed"
+    assert "config.json" in reply.error()["message"]
+    assert (await house.api.model("elsewhere"))["state"] == "failed"
+    assert (await house.api.model("warm"))["state"] == "ready"
 
 
 async def test_a4_a_stream_that_ends_without_its_end_is_an_error(house):

@@ -101,7 +101,7 @@ def test_what_is_no_base_url_is_refused(url: str):
     ],
 )
 def test_c4_which_path_is_polled(settings, path):
-    assert OpenAICompatible().ready_path(model(path=None, engine="openai", **settings)) == path
+    assert OpenAICompatible().ready_paths(model(path=None, engine="openai", **settings)) == (path,)
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,11 @@ def test_ancestors_are_read_again_when_one_ends_meanwhile(monkeypatch):
     answers = iter([20, None, 10, 1, 0])  # the first climb meets a parent that has just ended
     monkeypatch.setattr(strays, "_parent", lambda _: next(answers))
     assert strays._ancestors(30) == [10, 1]
+
+
+def test_e3_what_systemd_keeps_is_no_stray(tree, install, monkeypatch):
+    """Seen on a real systemd: a restarted Roundhouse would have ended the engine that it was about to take over."""
+    monkeypatch.setenv("ROUNDHOUSE_UNIT", "1")
+    roles = tree(f"{install}:model")
+    assert sweep(install, set) == []
+    assert not roles["main"].gone()

@@ -115,6 +115,8 @@ class Engine:
 
     def about(self, path: str, writer: asyncio.StreamWriter) -> bool:
         status, found = 200, {"object": "list", "data": [{"id": "fake", "object": "model"}]}
+        if path == "/health":
+            found = {"status": "ok"}
         if not self.ready:
             status, found = 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
         write_whole(writer, status, json.dumps(found).encode())

@@ -89,7 +89,7 @@ class Events:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        blocks = text.split("\n\n")
+        blocks = text.replace("\r\n", "\n").split("\n\n")  # both end a line; TabbyAPI writes the former
         assert blocks[-1] == "", f"does not end in a blank line: {text[-200:]!r}"
         self.blocks = blocks[:-1]
         self.comments = [block[1:].strip() for block in self.blocks if block.startswith(":")]

@@ -12,12 +12,12 @@ from roundhouse.errors import UpstreamError
 from roundhouse.runtime.upstream import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from roundhouse.api.work import Work
-    from roundhouse.core.model import Grant, InstanceId
-    from roundhouse.ports import Endpoint
-    from roundhouse.runtime.effects import Runnable
+    from roundhouse.core.model import Grant
+    from roundhouse.runtime.effects import Effects
+    from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.supervisor import Supervisor
     from roundhouse.runtime.upstream import Response, Upstream
 
@@ -33,9 +33,8 @@ class Dispatch:
     """Sends requests to engines.
 
     Args:
-        models: how each model is run; without those that can't be.
-        endpoint_of: where an instance answers, None when it is gone.
-        ends: whether an instance ends within so many seconds.
+        models: how each model is run.
+        engines: those that live.
     """
 
     def __init__(
@@ -43,14 +42,12 @@ class Dispatch:
         models: Mapping[str, Runnable],
         supervisor: Supervisor,
         upstream: Upstream,
-        endpoint_of: Callable[[InstanceId], Endpoint | None],
-        ends: Callable[[InstanceId, float], Awaitable[bool]],
+        engines: Effects,
     ) -> None:
         self.models = models
         self.supervisor = supervisor
         self._upstream = upstream
-        self._endpoint_of = endpoint_of
-        self._ends = ends
+        self._engines = engines
 
     def now(self) -> float:
         """Seconds of the one clock."""
@@ -63,12 +60,13 @@ class Dispatch:
             EngineEnded: it was gone already.
             UpstreamError: it does not answer.
         """
-        endpoint = self._endpoint_of(grant.instance)
+        endpoint = self._engines.endpoint(grant.instance)
         if endpoint is None:
             raise _ended(grant)
         runnable = self.models[grant.model]
         path = engine_path(endpoint, work.route.upstream_path)
-        body = work.body(runnable, stream_upstream=stream_upstream)
+        name = self._engines.served_name(grant.instance)
+        body = work.body(runnable.config, name, stream_upstream=stream_upstream)
         try:
             return await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
         except UpstreamError as error:
@@ -78,7 +76,7 @@ class Dispatch:
 
     async def has_ended(self, grant: Grant) -> bool:
         """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""
-        return self.models[grant.model].remote is None and await self._ends(grant.instance, NOTICE_SECONDS)
+        return self.models[grant.model].remote is None and await self._engines.ends(grant.instance, NOTICE_SECONDS)
 
 
 def _ended(grant: Grant) -> EngineEnded:

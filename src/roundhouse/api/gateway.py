@@ -23,10 +23,10 @@ from roundhouse.core.model import Phase, Ticket
 from roundhouse.dialects import openai
 from roundhouse.dialects.failures import error_event
 from roundhouse.dialects.sse import DONE
-from roundhouse.errors import BodyTooLarge, RouterError, ShuttingDown, Unsupported
+from roundhouse.errors import BodyTooLarge, LoadFailed, RouterError, ShuttingDown, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -42,7 +42,7 @@ class Gateway:
     """Serves the relay routes.
 
     Args:
-        cannot: models that this program can't run, with the reason.
+        objection: why a model can't be loaded, known without trying; None if nothing speaks against it.
         dispatch: how granted requests get to their engines.
         keep_books: called once for every request that was read, whatever came of it.
         unexpected: told of exceptions that nobody foresaw; the client gets a plain 500.
@@ -52,7 +52,7 @@ class Gateway:
         self,
         config: Config,
         catalog: Catalog,
-        cannot: Mapping[str, str],
+        objection: Callable[[str], Awaitable[str | None]],
         dispatch: Dispatch,
         keys: Keys,
         guard: Guard,
@@ -61,7 +61,7 @@ class Gateway:
     ) -> None:
         self._config = config
         self._catalog = catalog
-        self._cannot = cannot
+        self._objection = objection
         self._dispatch = dispatch
         self._supervisor = dispatch.supervisor
         self._keys = keys
@@ -150,8 +150,8 @@ class Gateway:
 
     async def _serve(self, work: Work, outlet: Outlet) -> None:
         model = work.match.model.id
-        if (reason := self._cannot.get(model)) is not None:
-            raise Unsupported(reason)
+        if (reason := await self._objection(model)) is not None:
+            raise LoadFailed(reason, retry_after=1.0)
         if not work.route.fits(self._dispatch.models[model], self._supervisor.fleet.models[model].spec.kind):
             raise Unsupported(f"Model '{work.match.asked}' can't do {work.route.operation}; {work.route.needs}.")
         try:

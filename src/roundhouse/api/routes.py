@@ -9,7 +9,7 @@ from roundhouse.core.model import Kind
 from roundhouse.dialects.openai import Operation
 
 if TYPE_CHECKING:
-    from roundhouse.runtime.effects import Runnable
+    from roundhouse.runtime.life import Runnable
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from roundhouse.core.model import Kind, Phase
+from roundhouse.core.model import Kind, Phase, is_seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,11 +159,6 @@ def devices(fleet: Fleet) -> dict[str, dict[str, int]]:
             "foreign": device.foreign,
         }
     return found
-
-
-def is_seat(device: str) -> bool:
-    """Whether a device is no memory but a place that only one can have (spec C3b)."""
-    return device.startswith(("port:", "unit:"))
 
 
 def _backends(

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from roundhouse.api.record import Record
     from roundhouse.api.reply import Headers
     from roundhouse.api.routes import Route
-    from roundhouse.config.models import Config
+    from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.catalog import Match
     from roundhouse.core.model import Fleet, Grant, Ticket
     from roundhouse.ports import Endpoint
-    from roundhouse.runtime.effects import Runnable
 
 
 @dataclass(slots=True)
@@ -61,14 +60,14 @@ class Work:
             text_allowed=self.text_allowed,
         )
 
-    def body(self, runnable: Runnable, *, stream_upstream: bool = False) -> bytes:
-        """What the engine gets."""
-        model, match = runnable.config, self.match
+    def body(self, model: ModelConfig, served_name: str, *, stream_upstream: bool = False) -> bytes:
+        """What the engine gets, which calls the model `served_name`."""
+        match = self.match
         changes: dict[str, object] = {**model.set, **(match.virtual.set if match.virtual else {})}
         strip = (*model.strip, *(match.virtual.strip if match.virtual else ()))
         return openai.prepare(
             self.request,
-            served_name=served_name(runnable),
+            served_name=served_name,
             stream_upstream=stream_upstream,
             default_params=match.defaults,
             set_params=changes,
@@ -99,11 +98,6 @@ class Work:
         record.load_s = max(0.0, min(waited, instance.since - max(arrived, instance.started)))
         record.queue_s = max(0.0, waited - record.load_s)
         return now - min(arrived, instance.started)
-
-
-def served_name(runnable: Runnable) -> str:
-    """What the engine calls the model (spec A5)."""
-    return runnable.config.served_name or runnable.config.id
 
 
 def engine_headers(work: Work) -> Headers:

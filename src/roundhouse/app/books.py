@@ -123,6 +123,10 @@ class Books:
         if not expected:
             self._log.error("engine ended by itself", model=model, reason=reason)
 
+    def stuck(self, model: str, reason: str) -> None:
+        """A model did not go the way it should; its processes are ended by signals now."""
+        self._log.warning("ending processes by signals", model=model, reason=reason)
+
     def saw(self, event: Event, actions: list[Action], _now: float) -> None:
         """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""
         for action in actions:

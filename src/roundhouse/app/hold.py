@@ -5,7 +5,7 @@ Imports little, so that this happens a fraction of a second after the start; the
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,19 @@ from roundhouse.runtime.lock import install_id, state_lock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     from roundhouse.config.models import Config
+    from roundhouse.launchers.systemd import SystemdLauncher
     from roundhouse.ports import Handle
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The process launcher of this installation, and the engines found under it."""
+    """The launchers of this installation (`systemd` where a model asks for it), and the engines found under them."""
 
-    launcher: ProcessLauncher
+    process: ProcessLauncher
+    systemd: SystemdLauncher | None
     engines: Sequence[Handle]
 
 
@@ -39,5 +42,25 @@ async def hold_engines(config: Config, environ: Mapping[str, str]) -> AsyncItera
         grace = config.scheduling.orphan_grace
         identity = install_id(config.state_dir)
         folder = default_runtime_dir(environ)
-        async with ProcessLauncher(folder, config.state_dir / "logs", identity, grace) as launcher:
-            yield Held(launcher, await launcher.found())
+        async with AsyncExitStack() as stack:
+            logs = config.state_dir / "logs"
+            process = await stack.enter_async_context(ProcessLauncher(folder, logs, identity, grace))
+            engines = list(await process.found())
+            systemd = _systemd(config, folder, identity)
+            if systemd is not None:
+                await stack.enter_async_context(systemd)
+                engines += await systemd.found()
+            yield Held(process, systemd, engines)
+
+
+def _systemd(config: Config, folder: Path, identity: str) -> SystemdLauncher | None:
+    """The launcher of units; None where no model is run by systemd."""
+    models = [model for model in config.models.values() if model.launcher == "systemd"]
+    if not models:
+        return None
+    from roundhouse.app.specs import engine_of  # noqa: PLC0415 -- loaded only where it is needed
+    from roundhouse.launchers.systemd import SystemdLauncher  # noqa: PLC0415 -- same
+
+    named = {m.service: m.port or engine_of(m).default_port for m in models if m.service is not None}
+    limit = config.devices.get("ram")
+    return SystemdLauncher(folder, identity, user=config.systemd == "user", named=named, memory_limit=limit)

@@ -21,20 +21,23 @@ from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
 from roundhouse.api.router import Router
-from roundhouse.app import specs
-from roundhouse.app.adoption import adopt
+from roundhouse.app import programs, specs
+from roundhouse.app.adoption import Adoption
 from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
+from roundhouse.app.launching import Launchers
+from roundhouse.app.restart import is_restart
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
-from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Phase, Want
-from roundhouse.errors import LoadFailed, RouterError, UnknownModel, Unsupported
-from roundhouse.launchers.attached import AttachedLauncher
+from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
+from roundhouse.errors import LoadFailed, RouterError, UnknownModel
+from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
 from roundhouse.observe.metrics import Metrics, Snapshot
+from roundhouse.observe.redact import Secrets
 from roundhouse.observe.store import Store
-from roundhouse.runtime import binaries, devices
+from roundhouse.runtime import devices
 from roundhouse.runtime.effects import Effects
 from roundhouse.runtime.supervisor import Supervisor
 from roundhouse.runtime.survey import Survey
@@ -48,9 +51,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from roundhouse.app.hold import Held
-    from roundhouse.config.models import Config
+    from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import ModelState
-    from roundhouse.launchers.process import ProcessLauncher
     from roundhouse.ports import Build, Endpoint, Engine
 
 LOG_LINES = 500
@@ -67,8 +69,14 @@ class House:
     bus: Bus
     app: ASGIApp
 
-    def __init__(self, config: Config, environ: Mapping[str, str], held: Held | None = None) -> None:
-        """`held` is what was taken hold of already; without it that happens on entering."""
+    def __init__(
+        self, config: Config, environ: Mapping[str, str], held: Held | None = None, secrets: Secrets | None = None
+    ) -> None:
+        """`held` is what was taken hold of already; without it that happens on entering.
+
+        `secrets` are those of the log; keys of engines are added as they are read.
+        """
+        self._secrets = secrets or Secrets()
         self.config = config
         self._held = held
         self._environ = environ
@@ -90,7 +98,10 @@ class House:
 
     async def __aexit__(self, *_: object) -> None:
         await self.closing()
-        await self.effects.close(leave_engines=self.config.shutdown.engines == "leave", limit=STOP_LIMIT)
+        leave = self.config.shutdown.engines == "leave" or await is_restart(self._environ)
+        await self.effects.close(leave_engines=leave, limit=STOP_LIMIT)
+        for kept, grace in self._kept.values():
+            await kept.close(grace, leave=leave)
         await self._stack.aclose()
 
     async def closing(self) -> None:
@@ -109,38 +120,46 @@ class House:
         readers = await asyncio.to_thread(devices.detect)
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
-        await self._make_models(held.launcher, first.total)
+        await self._make_models(held, first.total)
         self._make_runtime(first.total)
-        await adopt(self.effects, self.supervisor.fleet, held.engines, self.upstream, self.books)
+        await self._adopt(held)
         await self._survey.read()
         tasks = Tasks(self._unexpected)
         stack.push_async_callback(tasks.close)
         tasks.spawn(self._survey.run(), "survey")
         self._tasks = tasks
-        for spec in self.supervisor.fleet.models.values():
-            if spec.spec.preload and spec.spec.id not in self._cannot:
-                self.supervisor.post(Asked(spec.spec.id, Want.LOAD))
+        for model in self.config.models.values():
+            if model.preload:
+                await self._preload(model)
 
-    async def _make_models(self, launcher: ProcessLauncher, found: Mapping[str, int]) -> None:
+    async def _preload(self, model: ModelConfig) -> None:
+        if (reason := await self._objection(model.id)) is not None:
+            self._log.error("model can't be preloaded", model=model.id, reason=reason)
+        else:
+            self.supervisor.post(Asked(model.id, Want.LOAD))
+
+    async def _adopt(self, held: Held) -> None:
+        """Goes on with what an earlier Roundhouse left, and with units of ours that others started."""
+        kept = {r.identity: r.launcher for r in self._runnables.values() if isinstance(r.launcher, Kept)}
+        adoption = Adoption(self.effects, self.supervisor.fleet, self.upstream, self.books, kept)
+        await adoption.adopt(held.engines)
+        if held.systemd is not None:
+            await adoption.recognise(await held.systemd.foreign_named(), held.systemd.claim)
+
+    async def _make_models(self, held: Held, found: Mapping[str, int]) -> None:
         """Looks at every model's files and makes what planner and effects need to know."""
         config = self.config
         learned, peaks = await self._store.expected_all(), await self._store.peaks_all()
         default = next((d for d in sorted({*found, *config.devices}) if d.startswith("gpu")), "ram")
-        attached = AttachedLauncher()
-        self._attached = attached
         engines = [m for m in config.models.values() if not m.any_of]
-        looked = await asyncio.to_thread(lambda: {m.id: specs.look(m) for m in engines})
-        self._about = {m.id: specs.about(m, looked[m.id]) for m in engines}
-        self._specs = [
-            specs.make_spec(m, looked[m.id], default, learned, peaks, {**found, **config.devices}) for m in engines
-        ]
-        self._cannot = {m.id: reason for m in engines if (reason := specs.cannot_run(m))}
+        self._looked = await asyncio.to_thread(lambda: {m.id: specs.look(m) for m in engines})
+        self._about = {m.id: specs.about(m, self._looked[m.id]) for m in engines}
+        sizes = {**found, **config.devices}
+        self._specs = [specs.make_spec(m, self._looked[m.id], default, learned, peaks, sizes) for m in engines]
+        launchers = Launchers(held)
+        self._kept = launchers.kept
         self._runnables = {
-            m.id: specs.make_runnable(
-                m, looked[m.id], attached if m.launcher == "attached" else launcher, self._build_of
-            )
-            for m in engines
-            if m.id not in self._cannot
+            m.id: specs.make_runnable(m, self._looked[m.id], launchers.of(m), self._build_of) for m in engines
         }
         self._engines = {m.id: m.engine for m in engines}
         self._default_device = default
@@ -158,6 +177,8 @@ class House:
         self.effects.post = self.supervisor.post
         self._survey = Survey(self._reader, config.devices, fleet, self.effects.trees, self.supervisor.post)
         self.effects.memory_back = self._survey.settled
+        self.effects.memory_told = self._survey.told
+        self.effects.secret = self._secrets.add
         self.supervisor.observers += [self.books.saw, self.books.measured, self._wake]
         self.catalog = Catalog(config.models)
         self.keys = Keys(config.keys, config.models)
@@ -166,8 +187,8 @@ class House:
         gateway = Gateway(
             config,
             self.catalog,
-            self._cannot,
-            Dispatch(self._runnables, self.supervisor, self.upstream, self.effects.endpoint, self.effects.ends),
+            self._objection,
+            Dispatch(self._runnables, self.supervisor, self.upstream, self.effects),
             self.keys,
             self.guard,
             self.books.request,
@@ -189,14 +210,21 @@ class House:
         budgets = self.config.devices
         names = [*found, *(name for name in budgets if name not in found)]
         physical = [Device(name, budgets.get(name, found.get(name, 0)), found.get(name, 0)) for name in names]
-        seats = {device for spec in self._specs for device in spec.claim if state.is_seat(device)}
+        seats = {device for spec in self._specs for device in spec.claim if is_seat(device)}
         return [*physical, *(Device(seat, 1) for seat in sorted(seats))]
 
-    async def _build_of(self, engine: Engine) -> Build:
-        configured = getattr(self.config.engines, engine.name, None)
-        program = getattr(configured, "binary", None)
-        cache = self.config.state_dir / "engines.json"
-        return await binaries.find(engine.name, engine.binaries, program, cache)
+    async def _build_of(self, model: ModelConfig, engine: Engine) -> Build:
+        return await programs.build_of(self.config, model, engine, self.config.state_dir / "engines.json")
+
+    async def _objection(self, model: str) -> str | None:
+        """Why a model can't be loaded, known without trying; looked at again, as it may have been mended."""
+        if self._looked[model].problem is None:
+            return None
+        self._looked[model] = looked = await asyncio.to_thread(specs.look, self.config.models[model])
+        if looked.problem is None:
+            return None
+        self.supervisor.post(Objected(model, looked.problem))
+        return f"Model '{model}' can't be loaded: {looked.problem}"
 
     def _unexpected(self, where: str, error: BaseException) -> None:
         self._log.error("unexpected error", where=where, exc_info=error)
@@ -272,6 +300,8 @@ class House:
     async def load(self, name: str) -> dict[str, Any]:
         """Loads a model; returns when it is ready."""
         model = self._named(name)
+        if (reason := await self._objection(model)) is not None:
+            raise LoadFailed(reason)
         self.supervisor.post(Asked(model, Want.LOAD))
         await self._until(lambda s: s.asked is None and (s.instance is None or s.instance.phase is Phase.READY), model)
         found = self.supervisor.fleet.models[model]
@@ -302,8 +332,6 @@ class House:
 
     def _named(self, name: str) -> str:
         match = self.catalog.find(name, self._is_loaded)
-        if (reason := self._cannot.get(match.model.id)) is not None:
-            raise Unsupported(reason)
         return match.model.id
 
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
@@ -311,6 +339,11 @@ class House:
         return self._lines(self._named(name), follow=follow)
 
     async def _lines(self, model: str, *, follow: bool) -> AsyncIterator[str]:
+        """Without secrets: TabbyAPI, for one, prints its keys at each start (spec F4)."""
+        async for line in self._raw_lines(model, follow=follow):
+            yield self._secrets.text(line)
+
+    async def _raw_lines(self, model: str, *, follow: bool) -> AsyncIterator[str]:
         life = next((found for found in self.effects.lives.values() if found.runnable.config.id == model), None)
         if life is None or life.handle is None:
             for line in self.effects.last_output.get(model, ()):

@@ -8,9 +8,8 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import psutil
-
 from roundhouse.errors import RouterError
+from roundhouse.runtime import occupants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,19 +90,9 @@ def _inherited(environ: Mapping[str, str]) -> list[socket.socket]:
 
 
 def _by(port: int) -> str:
-    """' by pid 12 (command line, user)' as far as it can be seen."""
-    with suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if (
-                connection.status == psutil.CONN_LISTEN
-                and connection.laddr
-                and connection.laddr.port == port
-                and connection.pid
-            ):
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())[:120] or process.name()
-                return f" by pid {connection.pid} ({command}; user {process.username()})"
-    return ""
+    """' by pid 12 (command line; user)' as far as it can be seen."""
+    found = occupants.words(occupants.listeners(port))
+    return f" by {found}" if found else ""
 
 
 def notify(environ: Mapping[str, str], text: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shlex
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -13,12 +15,12 @@ import orjson
 from roundhouse.api.state import About
 from roundhouse.core.model import Kind, ModelSpec, Policy, TaskRule
 from roundhouse.engines import ENGINES
-from roundhouse.engines.openai import endpoint_of
+from roundhouse.engines.openai import endpoint_of, words_of
 from roundhouse.errors import LoadFailed
 from roundhouse.formats.errors import FormatError
-from roundhouse.ports import Build
-from roundhouse.runtime.effects import Runnable
+from roundhouse.ports import Build, Command
 from roundhouse.runtime.files import facts_of
+from roundhouse.runtime.life import Runnable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.ports import Engine, Launcher, ModelFacts
 
-    Builds = Callable[[Engine], Awaitable[Build]]
+    Builds = Callable[[ModelConfig, Engine], Awaitable[Build]]
     Learned = Mapping[tuple[str, str], float]
     Peaks = Mapping[tuple[str, str], Mapping[str, int]]
 
@@ -44,7 +46,7 @@ _NOT_ENGINE = {
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A model's files as looked at once: facts, or the problem with them in words.
+    """A model's files as looked at once: facts, or why the model can't be loaded, in words.
 
     `created` is their time of change in seconds since the epoch, `stamp` what changes when they do.
     """
@@ -55,17 +57,38 @@ class Looked:
     stamp: tuple[int, int] | None = None
 
 
+def engine_of(model: ModelConfig) -> Engine:
+    """The description of the engine that runs it."""
+    return ENGINES[model.engine or "openai"]
+
+
 def look(model: ModelConfig) -> Looked:
     """Reads a model's headers. Never raises: what is wrong is told when the model is asked for (spec A4)."""
-    if model.path is None:
-        return Looked(None, None, 0)
+    engine = engine_of(model)
+    source = engine.source(model)
+    facts, created, stamp = None, 0, None
     try:
-        stamp = _stamp(model.path)
-        return Looked(facts_of(model.path), None, stamp[0] // 10**9, stamp)
+        if source is not None:
+            stamp = _stamp(source)
+            created = stamp[0] // 10**9
+            facts = facts_of(source)
     except FileNotFoundError:
-        return Looked(None, f"{model.path} does not exist", 0)
+        return Looked(None, f"{source} does not exist", 0)
     except (FormatError, OSError) as error:
         return Looked(None, str(error), 0)
+    present = frozenset(path for path in engine.witnesses(model) if path.exists())
+    return Looked(facts, engine.objection(model, facts, present) or _no_script(model), created, stamp)
+
+
+def _no_script(model: ModelConfig) -> str | None:
+    """What is wrong with a start script: the first two things that the original's troubleshooting looks at."""
+    if model.script is None:
+        return None
+    if not model.script.is_file():
+        return f"its start script {model.script} does not exist"
+    if not os.access(model.script, os.X_OK):
+        return f"its start script {model.script} is not executable; run: chmod +x {shlex.quote(str(model.script))}"
+    return None
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -76,10 +99,18 @@ def _stamp(path: Path) -> tuple[int, int]:
 def fingerprint(model: ModelConfig, looked: Looked) -> str:
     """Changes when the engine of this model would run differently."""
     fields = model.model_dump(mode="json", exclude=_NOT_ENGINE)
-    secret = model.api_key.get_secret_value() if model.api_key else ""
     facts = looked.facts.fingerprint if looked.facts else ""
-    seen = orjson.dumps([fields, facts], option=orjson.OPT_SORT_KEYS) + secret.encode()
-    return hashlib.sha256(seen).hexdigest()[:16]
+    return _digest(model, [fields, facts])
+
+
+def process_identity(model: ModelConfig, process: str) -> str:
+    """Changes when a process that stays, for several models, would run differently."""
+    return _digest(model, [process, model.service, list(model.args), dict(model.env)])
+
+
+def _digest(model: ModelConfig, told: object) -> str:
+    secret = model.api_key.get_secret_value() if model.api_key else ""
+    return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS) + secret.encode()).hexdigest()[:16]
 
 
 def make_spec(
@@ -90,7 +121,7 @@ def make_spec(
     expected = model.load_timeout.expected or learned.get((model.id, settings))
     remote = model.launcher == "attached"
     peak = {d: min(int(size * PEAK_MARGIN), sizes.get(d, 0)) for d, size in peaks.get((model.id, settings), {}).items()}
-    claim = {} if remote else _claim(model, looked, default_device, peak)
+    claim = {} if remote else _claim(model, looked, default_device, peak, sizes)
     return ModelSpec(
         id=model.id,
         settings=settings,
@@ -109,27 +140,50 @@ def make_spec(
 
 def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds) -> Runnable:
     """What is needed to run a model. Its files are read again before a start if they have changed since."""
-    engine = ENGINES[model.engine or "openai"]
-    latest = looked
+    engine, latest = engine_of(model), looked
+    source = engine.source(model)
 
     async def facts() -> ModelFacts | None:
         nonlocal latest
-        if model.path is None:
-            return None
         with suppress(OSError):
-            if latest.problem is None and latest.stamp == _stamp(model.path):
+            if latest.problem is None and latest.stamp == (_stamp(source) if source is not None else None):
                 return latest.facts
         latest = await asyncio.to_thread(look, model)
         if latest.problem is not None:
             raise LoadFailed(latest.problem)
         return latest.facts
 
-    async def build() -> Build:
-        return await builds(engine) if engine.binaries else Build(())
+    async def command(port: int) -> Command:
+        found = await facts()
+        if model.script is not None:
+            return Command((str(model.script),), model.env, unit=model.service, script=True)
+        as_it_is = model.service is not None and model.tabby is not None
+        build = Build(()) if as_it_is else await builds(model, engine)
+        made = engine.command(model, found, build, port)
+        return replace(made, unit=model.service, argv=() if as_it_is else made.argv)
 
+    settings, loads = fingerprint(model, looked), engine.loads(model)
     secret = model.api_key.get_secret_value() if model.api_key else None
-    remote = endpoint_of(model.url, secret) if model.url else None
-    return Runnable(model, fingerprint(model, looked), engine, launcher, remote, facts, build)
+    return Runnable(
+        config=model,
+        settings=settings,
+        identity=process_identity(model, loads.process(model)) if loads is not None else settings,
+        engine=engine,
+        launcher=launcher,
+        remote=endpoint_of(model.url, secret) if model.url else None,
+        port=port_of(model),
+        loads=loads,
+        keys=engine.keys(model),
+        facts=facts,
+        command=command,
+        stop=lambda port: words_of(model.stop_command or "", model, port),
+    )
+
+
+def port_of(model: ModelConfig) -> int | None:
+    """Where its engine listens, None for any free port: what we don't start by our own words has a port of its own."""
+    ours_to_choose = model.script is None and model.tabby is None
+    return model.port or (None if ours_to_choose else engine_of(model).default_port)
 
 
 def make_policy(config: Config) -> Policy:
@@ -150,29 +204,25 @@ def about(model: ModelConfig, looked: Looked) -> About:
     return About(model, looked.created, looked.facts, looked.problem)
 
 
-def cannot_run(model: ModelConfig) -> str | None:
-    """Why this version can't run the model, None if it can."""
-    if model.engine not in ENGINES:
-        return f"Engine '{model.engine}' of model '{model.id}' is not supported by this version of Roundhouse."
-    if model.launcher == "systemd":
-        return f"Model '{model.id}' is to be run by systemd, which this version of Roundhouse does not support."
-    if model.script is not None:
-        return f"Model '{model.id}' has a start script, which this version does not run; use `command:` or `path:`."
-    return None
-
-
-def _claim(model: ModelConfig, looked: Looked, default_device: str, peak: Mapping[str, int]) -> dict[str, int]:
-    """Bytes per device, and seats: a fixed port can be had by one engine only (spec C3b)."""
+def _claim(
+    model: ModelConfig, looked: Looked, default_device: str, peak: Mapping[str, int], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    """Bytes per device, and seats: a fixed port and a unit can be had by one engine only (spec C3b)."""
     device = model.devices[0] if model.devices else default_device
+    engine = engine_of(model)
     if peak:
         claim = dict(peak)
     elif model.memory is not None:
         claim = {d or device: size for d, size in model.memory.items()}
+    elif engine.takes_all(model) or model.script is not None:
+        # A script's own words are not ours to know: until it was measured it has the device for itself.
+        claim = {device: sizes.get(device, 0)}
     else:
-        engine = ENGINES.get(model.engine or "")
-        claim = {device: engine.footprint(model, looked.facts) or 0} if engine is not None else {}
-    if model.port is not None:
-        claim[f"port:{model.port}"] = 1
+        claim = {device: engine.footprint(model, looked.facts) or 0}
+    if (port := port_of(model)) is not None:
+        claim[f"port:{port}"] = 1
+    if model.service is not None:
+        claim[f"unit:{model.service}"] = 1
     return claim
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import Config, ModelConfig
 
-ENGINES = frozenset({"sglang", "tabbyapi", "vllm"})
 SCHEDULING = ("linger", "prefetch", "max_wait")
 
 
@@ -36,15 +35,7 @@ def _top(config: Config) -> Iterator[str]:
 
 def _model(model: ModelConfig) -> Iterator[str]:
     at = f"models.{model.id}"
-    if model.engine in ENGINES:
-        yield f"{at}: the engine {model.engine} is not supported in this version; the model can't be loaded"
-    elif model.launcher == "systemd":
-        yield f"{at}: launcher systemd is not supported in this version; the model can't be loaded"
-    elif model.script is not None:
-        yield f"{at}.script: start scripts are not run in this version; the model can't be loaded"
     if model.profile == "fast-answers":
         yield f"{at}.profile: fast-answers is the same as balanced in this version"
-    if model.stop_command is not None:
-        yield f"{at}.stop_command: not run in this version; the engine's processes are ended by signals"
     if model.max_instances > 1:
         yield f"{at}.max_instances: one engine per model runs in this version"

@@ -101,6 +101,15 @@ class Interpreter(Section):
     """Python interpreter that has the engine; null: found on PATH, then in installed packages."""
 
 
+class Checkout(Section):
+    """Where TabbyAPI is."""
+
+    dir: Path | None = None
+    """Its checkout, for models that are named by `path` alone or found in `models_dir`."""
+    python: str | None = None
+    """Python interpreter that has what it needs; null: `venv/bin/python` in the checkout, then `python3` on PATH."""
+
+
 class Engines(Section):
     """The installed engines."""
 
@@ -110,6 +119,8 @@ class Engines(Section):
     """SGLang."""
     vllm: Interpreter = Interpreter()
     """vLLM."""
+    tabbyapi: Checkout = Checkout()
+    """TabbyAPI."""
 
 
 class Status(Section):
@@ -190,7 +201,7 @@ class Defaults(Section):
     ttl: Ttl = "auto"
     """Time without a request after which a model is unloaded."""
     slots: Count | None = None
-    """Concurrent requests; null: one to four by memory (llama.cpp), 64 for other engines."""
+    """Concurrent requests; null: one to four by memory (llama.cpp), 16 (SGLang, vLLM), what TabbyAPI says, else 64."""
 
 
 class Tabby(Section):
@@ -208,6 +219,8 @@ class Tabby(Section):
     """Tokens of context."""
     cache_mode: str | None = None
     """Precision of the cache, such as FP16, Q8 or Q4."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Further keys: of the load request (`mode: api`), or of the `model` section of its config.yml (`mode: config`)."""
 
 
 class ModelConfig(Section):
@@ -252,7 +265,7 @@ class ModelConfig(Section):
     env: Mapping[str, Word] = Field(default_factory=dict)
     """Environment variables of the engine."""
     served_name: str | None = None
-    """The name the engine serves; default: the id."""
+    """The name the engine serves; default: the id, or with `script` and `tabby` what the engine says."""
     health: str | None = None
     """Path that answers 200 once the engine is ready."""
     stop_command: str | None = None
@@ -278,7 +291,7 @@ class ModelConfig(Section):
     memory: Memory = None
     """Memory it needs, on one device or per device: an estimate that measured figures replace."""
     slots: Count | None = None
-    """Concurrent requests; null: one to four by memory (llama.cpp), 64 for other engines."""
+    """Concurrent requests; null: one to four by memory (llama.cpp), 16 (SGLang, vLLM), what TabbyAPI says, else 64."""
     ttl: Ttl = "auto"
     """Time without a request after which it is unloaded."""
     pinned: bool = False

@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from roundhouse.config import discover
-from roundhouse.config.models import Config, Defaults, EngineName, LauncherName, LoadTimeout, ModelConfig, Section
+from roundhouse.config.models import (
+    Checkout,
+    Config,
+    Defaults,
+    EngineName,
+    LauncherName,
+    LoadTimeout,
+    ModelConfig,
+    Section,
+    Tabby,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,6 +69,8 @@ class Resolver:
     paths: Paths
     problems: Problems
     warnings: list[str] = field(default_factory=list)
+    checkout: Path | None = None
+    """TabbyAPI's, for models that name none."""
 
     def top(self, config: Config) -> Config:
         """Everything but the models, with absolute paths."""
@@ -72,11 +84,16 @@ class Resolver:
                 llamacpp=_with(engines.llamacpp, binary=program(engines.llamacpp.binary)),
                 sglang=_with(engines.sglang, python=program(engines.sglang.python)),
                 vllm=_with(engines.vllm, python=program(engines.vllm.python)),
+                tabbyapi=self._checkout(engines.tabbyapi),
             ),
         }
         if config.tls:
             changes["tls"] = _with(config.tls, cert=absolute(config.tls.cert), key=absolute(config.tls.key))
         return _with(config, **changes)
+
+    def _checkout(self, told: Checkout) -> Checkout:
+        self.checkout = self.paths.absolute(told.dir) if told.dir else None
+        return _with(told, dir=self.checkout, python=self.paths.program(told.python))
 
     def model(self, written: ModelConfig, defaults: Defaults) -> ModelConfig:
         """One model as it will be run."""
@@ -90,7 +107,19 @@ class Resolver:
             engine = engine or changes.pop("engine", None)
         elif engine is None:
             self.problems.add(("models", model.id), "can't tell which engine the script starts; add `engine:`")
-        return _with(model, served_name=model.served_name or model.id, **{**changes, "engine": engine})
+        if engine == "tabbyapi" and model.path and not model.script:
+            changes["tabby"] = self._in_checkout(model)
+        # What others start may serve under a name of its own; it is asked for it.
+        own_words = model.script is None and model.tabby is None
+        served_name = model.served_name or (model.id if own_words else None)
+        return _with(model, served_name=served_name, **{**changes, "engine": engine})
+
+    def _in_checkout(self, model: ModelConfig) -> Tabby | None:
+        """A model named by its folder alone, as TabbyAPI wants it said."""
+        if model.path is None or self.checkout is None:
+            return None
+        folder = model.path
+        return Tabby(dir=self.checkout, model_dir=folder.parent, model_name=folder.name, max_seq_len=model.context)
 
     def discovered(
         self, folders: Sequence[Path], written: Iterable[ModelConfig], defaults: Defaults
@@ -100,8 +129,8 @@ class Resolver:
         self.warnings += [text for scan in scans for text in scan.warnings]
         known = {model.path.resolve(): model for model in written if model.path}
         taken = {model.id: model for model in written}
-        fresh = [found for scan in scans for found in scan.models if found.path.resolve() not in known]
-        models, clashes = discover.by_name(fresh)
+        unknown = [found for scan in scans for found in scan.models if found.path.resolve() not in known]
+        models, clashes = discover.by_name(unknown)
         for text in clashes:
             self.problems.add(("models_dir",), text)
         for name in models.keys() & taken.keys():
@@ -109,7 +138,11 @@ class Resolver:
                 ("models", name),
                 f"two models are named {name!r}: this one and {models[name].path} in models_dir; rename one",
             )
-        return [with_defaults(_as_config(found), defaults) for name, found in models.items() if name not in taken]
+        fresh = [_as_config(found) for name, found in models.items() if name not in taken]
+        return [with_defaults(self._of_tabby(model), defaults) for model in fresh]
+
+    def _of_tabby(self, model: ModelConfig) -> ModelConfig:
+        return _with(model, tabby=self._in_checkout(model)) if model.engine == "tabbyapi" else model
 
     def _located(self, model: ModelConfig) -> ModelConfig:
         """With absolute paths."""

@@ -25,6 +25,16 @@ def usable(device: Device) -> int:
     return device.total - max(0, device.foreign - outside)
 
 
+def wanted(fleet: Fleet, claim: Claim) -> Claim:
+    """What a claim comes to now: that of a whole device is for all that others leave of it, so it runs alone there."""
+    whole = {d: usable(fleet.devices[d]) for d, size in claim.items() if _is_whole(fleet, d, size)}
+    return {**claim, **whole} if whole else claim
+
+
+def _is_whole(fleet: Fleet, device: DeviceId, size: int) -> bool:
+    return device in fleet.devices and size == fleet.devices[device].total and usable(fleet.devices[device]) > 0
+
+
 def free(fleet: Fleet) -> Room:
     """What is left on each device beside everything that lives."""
     room = {device.id: usable(device) for device in fleet.devices.values()}

@@ -21,6 +21,11 @@ Claim = Mapping[DeviceId, int]
 """Bytes per device. A seat (spec C3b: a unit, a fixed port) is a device of capacity 1."""
 
 
+def is_seat(device: DeviceId) -> bool:
+    """Whether it is a unit or a fixed port: of capacity 1, no memory."""
+    return device.startswith(("port:", "unit:"))
+
+
 class Phase(StrEnum):
     """Where an instance is in its life; the moves between them are in `lifecycle`."""
 
@@ -299,6 +304,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Objected:
+    """A model was asked for that can't be loaded, as is known without trying; nothing makes room for it."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """After a restart: an engine of ours that still runs and serves `model` with today's settings."""
 
@@ -329,6 +342,7 @@ Event = (
     | Measured
     | Surveyed
     | Asked
+    | Objected
     | Found
     | ClosingTime
     | Tick

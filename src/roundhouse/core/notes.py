@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from roundhouse.core.lifecycle import Cue, advance
+from roundhouse.core.memory import wanted
 from roundhouse.core.model import (
     Arrived,
     Asked,
@@ -18,6 +19,7 @@ from roundhouse.core.model import (
     Found,
     Instance,
     Measured,
+    Objected,
     Phase,
     Progressed,
     Refuse,
@@ -41,7 +43,7 @@ DEFAULT_SLOTS = 1
 """For an engine that neither says its slots nor has them set: one answer at a time is always right."""
 
 
-def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:  # noqa: C901  # one case per event: the type checker finds a missing one
+def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:  # noqa: C901, PLR0912  # one case per event: the type checker finds a missing one
     """Writes an event into the picture; refusals that need no plan go to `actions`."""
     match event:
         case Arrived(ticket):
@@ -62,6 +64,8 @@ def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:
             fleet.devices.update({device.id: device for device in devices})
         case Asked(model, want):
             _asked(fleet, model, want, now)
+        case Objected(model, reason):
+            _objected(fleet, fleet.models[model], reason, now)
         case Found():
             _found(fleet, event, now)
         case ClosingTime():
@@ -295,12 +299,19 @@ def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
         change_instance(fleet, instance.id, leaving="unload asked", for_room=False)
 
 
+def _objected(fleet: Fleet, state: ModelState, reason: str, now: float) -> None:
+    """It is shown as a failure, but is none of the engine's, so it leads to no backoff: it may be mended any time."""
+    times = state.failure.times if state.failure is not None else ()
+    change(fleet, state, failure=Failure(reason, times, now))
+
+
 def _found(fleet: Fleet, event: Found, now: float) -> None:
     state = fleet.models[event.model]
     phase = Phase.READY if event.ready else Phase.STARTING
     slots = state.spec.slots or event.slots or DEFAULT_SLOTS
+    claim = wanted(fleet, state.claim)
     instance = Instance(
-        event.instance, event.model, phase, state.claim, since=now, started=now, slots=slots, pid=event.pid, asked=True
+        event.instance, event.model, phase, claim, since=now, started=now, slots=slots, pid=event.pid, asked=True
     )
     settle_in(fleet, instance, now)
     fleet.next_instance = max(fleet.next_instance, event.instance + 1)

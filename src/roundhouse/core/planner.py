@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from roundhouse.core import notes, tasks
 from roundhouse.core.lifecycle import Cue
+from roundhouse.core.memory import wanted
 from roundhouse.core.model import Arrived, Departed, Event, Grant, Instance, Phase, Start, Stop, Use
 from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
 from roundhouse.core.room import plan_room, wanted_since
@@ -239,8 +240,9 @@ def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
         number = fleet.next_instance
         fleet.next_instance += 1
         asked = state.asked is not None
-        notes.settle_in(fleet, Instance(number, model, Phase.STARTING, state.claim, now, now, asked=asked), now)
-        actions.append(Start(number, model, state.claim))
+        claim = wanted(fleet, state.claim)
+        notes.settle_in(fleet, Instance(number, model, Phase.STARTING, claim, now, now, asked=asked), now)
+        actions.append(Start(number, model, claim))
 
 
 def _refuse_tasks(fleet: Fleet, actions: list[Action]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from roundhouse.core.memory import fits, free, give, lacking, say, smallest_set, take, usable
+from roundhouse.core.memory import fits, free, give, lacking, say, smallest_set, take, usable, wanted
 from roundhouse.core.model import Phase
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _candidates(fleet: Fleet) -> list[tuple[ModelState, float]]:
 
 def _place(fleet: Fleet, state: ModelState, since: float, now: float, room: Room, coming: Room, plan: Plan) -> None:
     """Gives one model its place: now, after others have left, or a promise."""
-    claim = state.claim
+    claim = wanted(fleet, state.claim)
     if fits(claim, room, coming):
         take(room, claim)
         take(coming, claim)
@@ -100,9 +100,10 @@ def _place_tasks(fleet: Fleet, room: Room, coming: Room, plan: Plan) -> None:
     """A background task may start its model only when nothing has to leave for it, after everybody else (spec D7)."""
     for state in fleet.models.values():
         idle = state.instance is None and state.queue and wanted_since(state) is None
-        if idle and fits(state.claim, room, coming) and not _loading_beside(fleet, state.claim, plan.start):
-            take(room, state.claim)
-            take(coming, state.claim)
+        claim = wanted(fleet, state.claim)
+        if idle and fits(claim, room, coming) and not _loading_beside(fleet, claim, plan.start):
+            take(room, claim)
+            take(coming, claim)
             plan.start.append(state.spec.id)
 
 
@@ -171,12 +172,13 @@ def _blocked(fleet: Fleet, state: ModelState) -> str | None:
     most = {device.id: usable(device) for device in fleet.devices.values()}
     for instance in _staying(fleet):
         take(most, instance.claim)
-    missing = lacking(state.claim, most)
+    claim = wanted(fleet, state.claim)
+    missing = lacking(claim, most)
     if not missing:
         return None
     device = fleet.devices[next(iter(missing))]
     who = ", ".join(device.holders) or "other programs"
     return (
-        f"it needs {say(state.claim[device.id])} on {device.id}, where {who} leave only "
+        f"it needs {say(claim[device.id])} on {device.id}, where {who} leave only "
         f"{say(max(0, most[device.id]))}; end one of them or wait"
     )

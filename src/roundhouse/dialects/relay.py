@@ -240,13 +240,22 @@ class ChatRelay:
         if self._knows_name or not isinstance(told, str):
             return
         self._knows_name = True
-        if told == self._frames.model:
+        missing = self._missing(chunk)
+        if told == self._frames.model and not missing:
             return
         for found in _MODEL.finditer(data):
             if orjson.loads(found[1]) == told:
                 key = found[0].removesuffix(found[1])
-                self._rename = (found[0], key + orjson.dumps(self._frames.model))
+                self._rename = (found[0], key + orjson.dumps(self._frames.model) + missing)
                 return
+
+    def _missing(self, chunk: Mapping[str, Any]) -> bytes:
+        """What older TabbyAPI leaves out of its chunks, to stand behind its `model_name`; others' are theirs to shape."""
+        if "model" in chunk:
+            return b""
+        usual = {"model": self._frames.model, "object": "chat.completion.chunk", "created": self._frames.created}
+        absent = {key: value for key, value in usual.items() if key not in chunk}
+        return b"," + orjson.dumps(absent)[1:-1] if absent else b""
 
     # --- the end ---
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from roundhouse.errors import ConfigError
-from roundhouse.ports import Command, Endpoint, Served
+from roundhouse.ports import Command, Endpoint, Engine, Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,24 +27,27 @@ SLOTS: Final = 64
 UP_BUT_NO_SUCH_PATH: Final = frozenset({401, 403, 404, 405})
 
 
-class OpenAICompatible:
+class OpenAICompatible(Engine):
     """`engine: openai`."""
 
     name = "openai"
     binaries: tuple[str, ...] = ()
+    module: str | None = None
+    default_port = 8000
+    stop_grace = 10.0
     streams_to_abort = False
     facts_paths: tuple[str, ...] = ()
 
     def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
         """The user's command, split as a shell would but run without one; no words for a `url:`."""
         known = {"PORT": str(port), "ID": model.id}
-        words = [_expanded(word, known) for word in (*shlex.split(model.command or ""), *model.args)]
-        return Command(tuple(words), {name: _expanded(value, known) for name, value in model.env.items()})
+        words = (*words_of(model.command or "", model, port), *(_expanded(word, known) for word in model.args))
+        return Command(words, {name: _expanded(value, known) for name, value in model.env.items()})
 
-    def ready_path(self, model: ModelConfig) -> str:
+    def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """`health:`, else the one path that every such server has: its list of models."""
         path = model.health or "/v1/models"
-        return _below(urlsplit(model.url or "").path.rstrip("/"), path)
+        return (_below(urlsplit(model.url or "").path.rstrip("/"), path),)
 
     def is_ready(self, status: int, body: bytes) -> bool:
         """2xx; and a server that refuses this path or does not know it is up all the same. 5xx is not yet."""
@@ -65,6 +68,11 @@ class OpenAICompatible:
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Nothing can be said; `memory:` does."""
         return None
+
+
+def words_of(line: str, model: ModelConfig, port: int) -> tuple[str, ...]:
+    """A command line of the user's, split as a shell would but for none to run it, `${PORT}` and `${ID}` filled in."""
+    return tuple(_expanded(word, {"PORT": str(port), "ID": model.id}) for word in shlex.split(line))
 
 
 def endpoint_of(url: str, api_key: str | None = None) -> Endpoint:

@@ -56,6 +56,11 @@ class AttachedLauncher:
         """A handle; never fails."""
         return AttachedHandle(tag)
 
+    running = False
+
+    async def clear(self, command: Command) -> None:
+        """Nothing: what runs there is what we use."""
+
     async def found(self) -> list[Handle]:
         """None: nothing of ours runs there, and starting costs nothing."""
         return []

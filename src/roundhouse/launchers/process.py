@@ -91,6 +91,8 @@ class ProcessLauncher:
         log_limit: bytes of output kept on disk per engine.
     """
 
+    running = False
+
     def __init__(
         self,
         runtime_dir: Path,
@@ -147,6 +149,9 @@ class ProcessLauncher:
             raise LoadFailed(f"The keeper process for '{tag.model}' could not be started: {error}") from error
         finally:
             self._refill()
+
+    async def clear(self, command: Command) -> None:
+        """Nothing: every engine is a process of its own, in no place that another could hold."""
 
     async def found(self) -> list[Handle]:
         """Engines of this installation that keepers hold: running, or ended with an exit that nobody has read yet.

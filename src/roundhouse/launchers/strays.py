@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 MARKER = "ROUNDHOUSE_ENGINE"
+UNIT = "ROUNDHOUSE_UNIT"
+"""In the environment of engines that are systemd's to keep and to end, whole control group and all: never strays."""
 ROUNDS = 20  # a stray may fork while it is being ended: what it leaves falls to the next round
 PATIENCE_MS = 500  # for one round's processes to go after SIGKILL
 
@@ -72,8 +74,9 @@ def _marked(install: str) -> Iterator[tuple[int, Stray]]:
             fd = os.pidfd_open(int(entry.name))
         except OSError:
             continue
-        model = next((v for v in _environ(entry).split(b"\0") if v.startswith(prefix)), None)
-        if model is None:
+        variables = _environ(entry).split(b"\0")
+        model = next((v for v in variables if v.startswith(prefix)), None)
+        if model is None or any(v.startswith(f"{UNIT}=".encode()) for v in variables):
             os.close(fd)
         else:
             yield fd, Stray(int(entry.name), model.removeprefix(prefix).decode("utf-8", "replace"))

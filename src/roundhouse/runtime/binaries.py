@@ -68,7 +68,7 @@ async def find(engine: str, names: Sequence[str], configured: str | None = None,
     """
     if not names and configured is None:
         return Build(())
-    known = _Known(cache)
+    known = Known(cache)
     failed = []
     for candidate in candidates(engine, names, configured):
         build, reason = known.recall(candidate) or await _probe(engine, candidate)
@@ -113,8 +113,8 @@ async def _probe(engine: str, candidate: Candidate) -> tuple[Build, str | None]:
     """What the program says of itself, and why it can't be used, None if it can."""
     build = Build(candidate.argv)
     try:
-        version = await _output(*candidate.argv, "--version")
-        build = Build(candidate.argv, version_in(version), flags_in(await _output(*candidate.argv, "--help")))
+        version = await output(*candidate.argv, "--version")
+        build = Build(candidate.argv, version_in(version), flags_in(await output(*candidate.argv, "--help")))
     except (OSError, LoadFailed) as error:
         return build, str(error)
     if engine != "llamacpp":
@@ -198,16 +198,27 @@ async def _ask(port: int, method: bytes, path: bytes, body: bytes = b"") -> int 
             return None
 
 
-async def _output(*argv: str) -> str:
-    """What a command prints. Raises LoadFailed when it fails or takes too long, OSError when it can't be run."""
+async def output(*argv: str, limit: float | None = None, cwd: str | None = None) -> str:
+    """What a command prints, on both streams.
+
+    Args:
+        argv: program and arguments.
+        limit: seconds that it may take; None: ANSWER_LIMIT.
+        cwd: where it runs; None: where we do.
+
+    Raises:
+        LoadFailed: it fails or takes too long.
+        OSError: it can't be run.
+    """
+    limit = limit or ANSWER_LIMIT
     process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT, env=_environment()
+        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT, env=_environment(), cwd=cwd
     )
     try:
-        async with asyncio.timeout(ANSWER_LIMIT):
+        async with asyncio.timeout(limit):
             data, _ = await process.communicate()
     except TimeoutError:
-        raise LoadFailed(f"{argv[-1]} was not done after {ANSWER_LIMIT:.0f} s") from None
+        raise LoadFailed(f"{argv[-1]} was not done after {limit:.0f} s") from None
     finally:
         await _end(process)
     text = data.decode(errors="replace")
@@ -245,7 +256,7 @@ def _nothing_found(engine: str, names: Sequence[str], configured: str | None, fa
     return f"no working program for engine {engine}: {tried}. To get one: {REMEDY}"
 
 
-class _Known:
+class Known:
     """What was found out before, by argv, while the program's file and the processor are the same.
 
     Kept are programs that work and those for another processor; other failures may be gone at the next start.

@@ -8,34 +8,29 @@ events.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from roundhouse.core.model import BecameReady, Exited, Found, Progress, Progressed, Start, Started, Stop
+from roundhouse.core.model import BecameReady, Exited, Found, Progressed, Start, Started, Stop
 from roundhouse.errors import LoadFailed, RouterError
-from roundhouse.ports import Endpoint, Exit, Tag
-from roundhouse.runtime import movement
+from roundhouse.ports import Endpoint, Tag
+from roundhouse.runtime import farewell, groundwork, occupants
+from roundhouse.runtime.life import Life
+from roundhouse.runtime.loading import LAST_LINES, PROBE_TIMEOUT, Loading, replies, why_ended
+from roundhouse.runtime.talk import carry_out
 from roundhouse.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Event, InstanceId
-    from roundhouse.ports import Build, Engine, Handle, Launcher, ModelFacts, Served
+    from roundhouse.ports import Handle, Served
+    from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.upstream import Upstream
 
-FIRST_POLL, SLOWEST_POLL = 0.02, 0.5
-"""Seconds between two readiness probes: at first, and at most (spec C4)."""
-LEAST_POLL = 0.005
-"""Seconds between two probes of an engine that talks all the time."""
-PROBE_TIMEOUT = 5.0
-STOP_GRACE = 10.0
-"""Seconds between SIGTERM and SIGKILL."""
-LAST_LINES = 60
+UNLOAD_LIMIT = 60.0
+"""Seconds that bringing a model out of a process may take; then the process is ended."""
 
 
 class Journal(Protocol):
@@ -50,35 +45,8 @@ class Journal(Protocol):
     def exited(self, model: str, reason: str, *, expected: bool) -> None:
         """An engine that was ready is no more."""
 
-
-@dataclass(frozen=True, slots=True)
-class Runnable:
-    """Everything needed to run a model: its configuration, engine and launcher, and how to learn the rest."""
-
-    config: ModelConfig
-    settings: str
-    engine: Engine
-    launcher: Launcher
-    remote: Endpoint | None
-    facts: Callable[[], Awaitable[ModelFacts | None]]
-    build: Callable[[], Awaitable[Build]]
-
-
-@dataclass(slots=True)
-class Life:
-    """One instance as effects sees it."""
-
-    runnable: Runnable
-    started: float
-    task: asyncio.Task[None] | None = None
-    handle: Handle | None = None
-    endpoint: Endpoint | None = None
-    served: Served | None = None
-    ready: bool = False
-    stopping: bool = False
-    leaving: bool = False
-    moved: float = 0.0
-    spoke: asyncio.Event = field(default_factory=asyncio.Event)
+    def stuck(self, model: str, reason: str) -> None:
+        """A model did not go the way it should; its processes are ended by signals now."""
 
 
 class Effects:
@@ -97,10 +65,13 @@ class Effects:
         self.last_output: dict[str, list[str]] = {}
         self.post: Callable[[Event], None] = lambda _event: None
         self.memory_back: Callable[[InstanceId], Awaitable[None]] = _nothing
+        self.memory_told: Callable[[InstanceId, int], None] = lambda _instance, _size: None
+        self.secret: Callable[[str | None], None] = lambda _key: None
         self._upstream = upstream
         self._journal = journal
         self._clock = clock
         self._tasks = Tasks(report)
+        self._closing = False
 
     def do(self, action: Start | Stop) -> None:
         """Begins an action."""
@@ -122,6 +93,12 @@ class Effects:
         self.post(Found(instance, model, handle.pid, slots, ready=life.ready))
         life.task = self._tasks.spawn(self._live(instance, life), f"adopted engine of {model}")
 
+    def served_name(self, instance: InstanceId) -> str:
+        """What the engine of a live instance calls its model (spec A5): as configured, else as it says, else the id."""
+        life = self.lives[instance]
+        told = life.served.name if life.served is not None else None
+        return life.runnable.config.served_name or told or life.runnable.config.id
+
     def endpoint(self, instance: InstanceId) -> Endpoint | None:
         """Where an instance answers."""
         life = self.lives.get(instance)
@@ -141,15 +118,24 @@ class Effects:
 
     async def close(self, *, leave_engines: bool, limit: float) -> None:
         """Ends what runs, or lets go of it so that a later Roundhouse may adopt it."""
+        self._closing = True
         for instance, life in list(self.lives.items()):
-            if leave_engines and life.ready and life.handle is not None:
-                life.leaving = True
-                await life.handle.detach()
+            if leave_engines and life.handle is not None and not life.stopping:
+                await self._leave(life)
             else:
                 self._tasks.spawn(self._stop(instance), "stop at the end")
         if not leave_engines:
             await self._tasks.wait(limit)
         await self._tasks.close()
+
+    async def _leave(self, life: Life) -> None:
+        """One that still loads goes on loading, and is taken over as such."""
+        life.leaving = True
+        if life.task is not None and not life.ready:
+            life.task.cancel()
+            await asyncio.wait((life.task,))
+        assert life.handle is not None
+        await life.handle.detach()
 
     # --- one life ---
 
@@ -162,7 +148,7 @@ class Effects:
                 await self._load(instance, life)
             assert life.handle is not None
             ended = await life.handle.wait_exit()
-            reason, expected = self._why(life, ended), ended.by_us or life.stopping
+            reason, expected = why_ended(life, ended), ended.by_us or life.stopping
         except RouterError as error:
             reason, expected = error.message, life.stopping
             if not life.stopping:
@@ -184,7 +170,7 @@ class Effects:
             self._upstream.abort(life.endpoint)
         try:
             if life.handle is not None:
-                await life.handle.stop(STOP_GRACE)
+                await self._end(life)
                 self.last_output[life.runnable.config.id] = life.handle.tail(LAST_LINES)
             await self.memory_back(instance)
         finally:
@@ -195,115 +181,54 @@ class Effects:
 
     async def _launch(self, instance: InstanceId, life: Life) -> None:
         runnable = life.runnable
-        model = runnable.config
-        facts = await runnable.facts()
-        if runnable.remote is not None:
-            life.endpoint = runnable.remote
-            port = runnable.remote.port
-            command = runnable.engine.command(model, facts, await runnable.build(), port)
-        else:
-            port = _port(model)
-            command = runnable.engine.command(model, facts, await runnable.build(), port)
-            life.endpoint = Endpoint("127.0.0.1", port)
-        tag = Tag(model.id, runnable.settings, port, time.time())
+        port = runnable.remote.port if runnable.remote is not None else runnable.port or _free_port()
+        command = await runnable.command(port)
+        if runnable.remote is None:
+            await runnable.launcher.clear(command)
+            if not runnable.launcher.running:
+                await asyncio.to_thread(_check_free, port)
+                await asyncio.to_thread(groundwork.edit, command.edits)
+        life.endpoint = await self.endpoint_for(runnable, port, make_key=command.unit is None)
+        tag = Tag(runnable.config.id, runnable.identity, port, time.time())
         life.handle = await runnable.launcher.start(tag, command)
         life.moved = self._clock()
         self.post(Started(instance, life.handle.pid))
 
+    async def endpoint_for(self, runnable: Runnable, port: int, *, make_key: bool = False) -> Endpoint:
+        """Where a model's engine answers on `port`, with the key it wants. Raises LoadFailed if that can't be had."""
+        if runnable.remote is not None:
+            return runnable.remote
+        secret = runnable.config.api_key
+        key = secret.get_secret_value() if secret is not None else None
+        if key is None and runnable.keys is not None:
+            key = await asyncio.to_thread(groundwork.key_of, runnable.keys, make=make_key)
+            self.secret(key)
+        headers = ((b"authorization", b"Bearer " + key.encode()),) if key else ()
+        return Endpoint("127.0.0.1", port, headers=headers)
+
     async def _load(self, instance: InstanceId, life: Life) -> None:
-        """Waits until the engine is ready. Raises LoadFailed when it ends, stands still or takes too long."""
-        assert life.handle is not None
-        loop = asyncio.get_running_loop()
-        exited = loop.create_task(life.handle.wait_exit(), name="exit while loading")
-        follow = loop.create_task(self._follow(instance, life), name="log while loading")
-        watch = loop.create_task(self._watch(instance, life), name="movement while loading")
-        try:
-            await self._poll(life, exited, watch)
-        finally:
-            for task in (exited, follow, watch):
-                task.cancel()
-            await asyncio.wait((exited, follow, watch))
+        """Waits until the model is ready. Raises LoadFailed when the engine ends, stands still or takes too long."""
+        assert life.endpoint is not None
+        port, runnable, engine = life.endpoint.port, life.runnable, life.runnable.engine
+        await Loading(
+            life,
+            self._upstream,
+            self._clock,
+            lambda told: self.post(Progressed(instance, told)),
+            lambda: self.endpoint_for(runnable, port),
+        ).run()
         if life.stopping:
             return
-        life.served = await self._ask_facts(life)
+        told = await replies(engine, self._upstream, life.endpoint, PROBE_TIMEOUT)
+        if runnable.loads is None and not engine.serves(runnable.config, told):
+            raise LoadFailed(f"what answers on port {port} serves another model; end it, or give this one another port")
+        life.served = engine.served(told)
         life.ready = True
         seconds = self._clock() - life.started
-        self._journal.loaded(life.runnable.config.id, life.runnable.settings, seconds)
+        self._journal.loaded(runnable.config.id, runnable.settings, seconds)
         self.post(BecameReady(instance, life.served.slots, seconds))
-
-    async def _poll(self, life: Life, exited: asyncio.Task[Exit], watch: asyncio.Task[None]) -> None:
-        engine, model = life.runnable.engine, life.runnable.config
-        assert life.endpoint is not None
-        path = engine.ready_path(model).encode()
-        delay = FIRST_POLL
-        while True:
-            life.spoke.clear()
-            with contextlib.suppress(RouterError):
-                status, body = await self._upstream.get(life.endpoint, path, timeout=PROBE_TIMEOUT)
-                if engine.is_ready(status, body) and not exited.done():
-                    return
-            await self._pause(life, exited, watch, delay)
-            if exited.done():
-                ended = exited.result()
-                if life.stopping:
-                    return
-                raise LoadFailed(self._why(life, ended))
-            if watch.done():
-                watch.result()
-            delay = min(SLOWEST_POLL, delay * 1.3)
-
-    async def _pause(self, life: Life, exited: asyncio.Task[Exit], watch: asyncio.Task[None], delay: float) -> None:
-        """Until the next probe: `delay`, or less if the engine says something, for that may be that it is ready."""
-        await asyncio.wait((exited, watch), timeout=LEAST_POLL, return_when=asyncio.FIRST_COMPLETED)
-        spoke = asyncio.get_running_loop().create_task(life.spoke.wait(), name="engine says something")
-        try:
-            await asyncio.wait((exited, watch, spoke), timeout=delay - LEAST_POLL, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            spoke.cancel()
-
-    async def _follow(self, instance: InstanceId, life: Life) -> None:
-        """Reads the engine's output: each line is movement, some tell how far the load is."""
-        assert life.handle is not None
-        async for line in life.handle.lines():
-            life.moved = self._clock()
-            life.spoke.set()
-            progress = life.runnable.engine.progress(line)
-            if progress is not None:
-                self.post(Progressed(instance, progress))
-
-    async def _watch(self, instance: InstanceId, life: Life) -> None:
-        """Raises LoadFailed when the load stands still for `stalled` or lasts longer than `total`."""
-        limits = life.runnable.config.load_timeout
-        facts = await life.runnable.facts()
-        before, before_at = None, self._clock()
-        while True:
-            await asyncio.sleep(min(1.0, limits.stalled / 4))
-            now = self._clock()
-            pid = life.handle.pid if life.handle is not None else None
-            if pid is not None:
-                current = await asyncio.to_thread(movement.sample, pid)
-                if before is not None and movement.moved(before, current, now - before_at):
-                    life.moved = now
-                    if facts is not None and facts.weights:
-                        self.post(Progressed(instance, _guess(current.resident / facts.weights)))
-                before, before_at = current, now
-            if now - life.moved >= limits.stalled:
-                raise LoadFailed(f"it did not move for {limits.stalled:.0f} s while loading{self._last_words(life)}")
-            if now - life.started >= limits.total:
-                raise LoadFailed(
-                    f"it was not ready after {limits.total:.0f} s (load_timeout.total){self._last_words(life)}"
-                )
-
-    async def _ask_facts(self, life: Life) -> Served:
-        engine = life.runnable.engine
-        assert life.endpoint is not None
-        replies: dict[str, bytes] = {}
-        for path in engine.facts_paths:
-            with contextlib.suppress(RouterError):
-                status, body = await self._upstream.get(life.endpoint, path.encode(), timeout=PROBE_TIMEOUT)
-                if status == 200:
-                    replies[path] = body
-        return engine.served(replies)
+        if life.served.memory is not None:
+            self.memory_told(instance, life.served.memory)
 
     async def _stop(self, instance: InstanceId) -> None:
         life = self.lives.get(instance)
@@ -313,48 +238,59 @@ class Effects:
         if life.endpoint is not None:
             # llama-server waits for the next ping of an open stream before it ends on SIGTERM: close ours first.
             self._upstream.abort(life.endpoint)
+        if await self._brought_out(life):
+            return
         if life.handle is not None:
-            await life.handle.stop(STOP_GRACE)
+            await self._end(life)
         elif life.task is not None:
             life.task.cancel()
 
-    def _why(self, life: Life, ended: Exit) -> str:
-        if ended.by_us or life.handle is None:
-            return "stopped"
-        words = life.runnable.engine.failure(life.handle.tail(LAST_LINES))
-        return words or _exit_words(ended)
+    async def _end(self, life: Life) -> None:
+        """Ends an engine's processes: by its `stop_command` first, once, then by signals."""
+        assert life.handle is not None
+        runnable, grace = life.runnable, life.runnable.engine.stop_grace
+        if not life.dismissed and life.endpoint is not None and (words := runnable.stop(life.endpoint.port)):
+            life.dismissed = True
+            try:
+                await farewell.run(words, runnable.config.env, grace)
+            except LoadFailed as error:
+                self._journal.stuck(runnable.config.id, error.message)
+        await life.handle.stop(grace)
 
-    def _last_words(self, life: Life) -> str:
-        lines = life.handle.tail(1) if life.handle is not None else []
-        return f"; its last words: {lines[-1][:200]}" if lines and lines[-1].strip() else ""
+    async def _brought_out(self, life: Life) -> bool:
+        """Brings a model out of a process that stays. A load under way has no other end than the process's."""
+        runnable = life.runnable
+        if self._closing or runnable.loads is None or not life.ready or life.handle is None or life.endpoint is None:
+            return False
+        try:
+            async with asyncio.timeout(UNLOAD_LIMIT):
+                talk = runnable.loads.unload(runnable.config)
+                await carry_out(talk, self._upstream, life.endpoint, lambda _progress: None)
+        except (LoadFailed, TimeoutError) as error:
+            self._journal.stuck(runnable.config.id, str(error) or f"not done within {UNLOAD_LIMIT:.0f} s")
+            return False
+        await life.handle.detach()
+        return True
 
 
 async def _nothing(_instance: InstanceId) -> None:
     return None
 
 
-def _guess(share: float) -> Progress:
-    """How far a load is, by how much of the weights is in memory (spec C5); once all are, nothing can be said."""
-    if share < 1.0:
-        return Progress(share, "reading weights", guessed=True)
-    return Progress(None, "warming up", guessed=True)
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
-def _exit_words(ended: Exit) -> str:
-    if ended.code is None:
-        return "it ended"
-    return f"it was killed by signal {-ended.code}" if ended.code < 0 else f"it ended with exit code {ended.code}"
-
-
-def _port(model: ModelConfig) -> int:
-    """The configured port if it is free, else any free one. Raises LoadFailed if it is taken."""
+def _check_free(port: int) -> None:
+    """Raises LoadFailed, naming who listens there, if an engine could not."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", model.port or 0))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise LoadFailed(
-                f"port {model.port} is taken by another program; end it or give the model another port (or none)"
-            ) from error
-        port: int = probe.getsockname()[1]
-        return port
+            who = occupants.words(occupants.listeners(port))
+            by = f" by {who}" if who else ""
+            raise LoadFailed(f"port {port} is taken{by}; end that program, or give the model another port") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from roundhouse.core.model import Device, Measured, Surveyed
+from roundhouse.core.model import Device, Measured, Surveyed, is_seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +65,15 @@ class Survey:
         for gone in set(self._peaks) - set(self._fleet.instances):
             del self._peaks[gone]
         return reading
+
+    def told(self, instance: InstanceId, size: int) -> None:
+        """What an engine says it holds counts where nobody can measure it: on a GPU without per-process figures."""
+        model = self._fleet.instances.get(instance)
+        if model is None or (self.last is not None and self.last.ours.get(instance)):
+            return
+        devices = [name for name in self._fleet.models[model].spec.claim if not is_seat(name)]
+        if len(devices) == 1:
+            self._measured(instance, {devices[0]: size})
 
     async def settled(self, instance: InstanceId) -> None:
         """Returns when an ended engine's memory is back, at most after 30 s; then what is missing counts as foreign."""

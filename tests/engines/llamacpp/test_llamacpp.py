@@ -102,8 +102,8 @@ def test_progress_mode_only_where_a_keeper_holds_stdin():
 
 def test_c4_ready_is_200_and_its_own_word():
     engine = LlamaCpp()
-    assert engine.ready_path(model()) == "/health"
-    assert engine.ready_path(model(health="/v1/health")) == "/v1/health"
+    assert engine.ready_paths(model()) == ("/health",)
+    assert engine.ready_paths(model(health="/v1/health")) == ("/v1/health",)
     assert engine.is_ready(200, b'{"status":"ok"}')
     loading = b'{"error":{"message":"Loading model","type":"unavailable_error","code":503}}'
     assert not engine.is_ready(503, loading)

@@ -35,7 +35,7 @@ def until_ready(server: Server, wanted: ModelConfig) -> list[int]:
     """Polls as the runtime does; returns the statuses seen."""
     seen, deadline = [], time.monotonic() + 60
     while time.monotonic() < deadline:
-        reply = server.ask(ENGINE.ready_path(wanted))
+        reply = server.ask(ENGINE.ready_paths(wanted)[0])
         if reply is not None:
             seen.append(reply[0])
             if ENGINE.is_ready(*reply):

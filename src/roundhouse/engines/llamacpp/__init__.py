@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Kind
 from roundhouse.engines.llamacpp import flags, layout, log
-from roundhouse.ports import Command, Served
+from roundhouse.ports import Command, Engine, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from roundhouse.ports import Build, ModelFacts
 
 
-class LlamaCpp:
+class LlamaCpp(Engine):
     """`engine: llamacpp`. A non-streaming request runs to its end when its client leaves, so all are streamed (A8)."""
 
     name = "llamacpp"
     binaries: tuple[str, ...] = ("llama-server",)
+    module: str | None = None
+    default_port = 8080
+    stop_grace = 10.0
     streams_to_abort = True
     facts_paths: tuple[str, ...] = ("/props",)
 
@@ -36,9 +39,9 @@ class LlamaCpp:
         address = ("--host", "127.0.0.1", "--port", str(port))
         return Command((*build.argv, *ours, *model.args, *address), _environment(model))
 
-    def ready_path(self, model: ModelConfig) -> str:
+    def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """It answers 503 from some 10 ms after the start on, and 200 when the model is loaded."""
-        return model.health or "/health"
+        return (model.health or "/health",)
 
     def is_ready(self, status: int, body: bytes) -> bool:
         """`{"status":"ok"}`; the body is looked at because another program could have taken the port."""

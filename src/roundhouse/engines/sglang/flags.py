@@ -1,0 +1,79 @@
+"""SGLang's options: which we give, which the user has given, and what older versions call them. Reads no output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from roundhouse.core.model import Kind
+from roundhouse.engines import options, paged
+from roundhouse.engines.options import Option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from roundhouse.config.models import ModelConfig
+    from roundhouse.ports import ModelFacts
+
+MODEL: Final = Option(("--model-path", "--model"))
+NAME: Final = Option(("--served-model-name",))
+IDLE: Final = Option(("--sleep-on-idle",))
+CONTEXT: Final = Option(("--context-length",))
+SLOTS: Final = Option(("--max-running-requests",))
+FRACTION: Final = Option(("--mem-fraction-static",))
+TOKENS: Final = Option(("--max-total-tokens",), instead=FRACTION.names)
+CHUNK: Final = Option(("--chunked-prefill-size",))
+CACHE_TYPE: Final = Option(("--kv-cache-dtype",))
+TYPE: Final = Option(("--dtype",))
+TENSOR: Final = Option(("--tensor-parallel-size", "--tp-size", "--tp"))
+PIPELINE: Final = Option(("--pipeline-parallel-size", "--pp-size", "--pp"))
+EMBEDDING: Final = Option(("--is-embedding",))
+NO_WARMUP: Final = Option(("--skip-server-warmup",), instead=("--warmups",))
+
+_GRAPHS: Final = ("--disable-cuda-graph", "--cuda-graph-config", "--cuda-graph-max-bs", "--cuda-graph-bs")
+NO_DECODE_GRAPH: Final = Option(
+    ("--disable-decode-cuda-graph", "--disable-cuda-graph"),
+    instead=(*_GRAPHS, "--cuda-graph-backend-decode", "--cuda-graph-max-bs-decode", "--cuda-graph-bs-decode"),
+)
+NO_PREFILL_GRAPH: Final = Option(
+    ("--disable-prefill-cuda-graph", "--disable-piecewise-cuda-graph"),
+    instead=(*_GRAPHS, "--cuda-graph-backend-prefill", "--cuda-graph-max-bs-prefill", "--cuda-graph-bs-prefill"),
+)
+
+MOST_OF_FREE: Final = "0.95"
+
+
+def said(model: ModelConfig) -> paged.Said:
+    """What the user's `args` say of context, requests and memory."""
+    cache = options.value(model.args, CACHE_TYPE) or "auto"
+    plain = 4 if options.value(model.args, TYPE) in {"float", "float32"} else 2
+    return paged.Said(
+        context=options.number(model.args, CONTEXT),
+        slots=options.number(model.args, SLOTS),
+        tokens=options.number(model.args, TOKENS),
+        wide=1 if cache.startswith(("fp8", "mxfp8", "fp4", "nvfp4")) else plain,
+        tensor=options.number(model.args, TENSOR) or 1,
+        pipeline=options.number(model.args, PIPELINE) or 1,
+    )
+
+
+def wanted(model: ModelConfig, facts: ModelFacts | None) -> Iterator[options.Said]:
+    """All that we would say.
+
+    Its own default for memory is to fill most of what is free, so that no second engine finds room; we set the number
+    of tokens (spec D1). A fraction is then only a bound, of what is free when it starts: it has to leave room for our
+    number on a device with little to spare, where its own would silently make the pool smaller.
+    """
+    pool = paged.pool(model, facts, said(model))
+    yield MODEL, str(model.path)
+    yield NAME, model.served_name or model.id
+    yield (IDLE,)  # without it, its processes poll: a core each, busy at idle
+    yield CONTEXT, str(pool.context)
+    yield SLOTS, str(pool.slots)
+    yield TOKENS, str(pool.tokens)
+    yield FRACTION, MOST_OF_FREE
+    if paged.kind_of(model, facts) is not Kind.CHAT:
+        yield (EMBEDDING,)
+    if model.profile == "fast-start":
+        yield (NO_DECODE_GRAPH,)
+        yield (NO_PREFILL_GRAPH,)
+        yield (NO_WARMUP,)  # the first answer pays for it instead

@@ -1,0 +1,70 @@
+"""vLLM's options: which we give, which the user has given, and what other versions call them. Reads no output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from roundhouse.core.model import Kind
+from roundhouse.engines import options, paged
+from roundhouse.engines.options import Option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from roundhouse.config.models import ModelConfig
+    from roundhouse.ports import Build, ModelFacts
+
+MODEL: Final = Option(("--model",))
+NAME: Final = Option(("--served-model-name",))
+CONTEXT: Final = Option(("--max-model-len",))
+SLOTS: Final = Option(("--max-num-seqs",))
+SHARE: Final = Option(("--gpu-memory-utilization",))
+BLOCKS: Final = Option(("--num-gpu-blocks-override",))
+CACHE: Final = Option(("--kv-cache-memory-bytes",), instead=(*SHARE.names, *BLOCKS.names))
+CACHE_TYPE: Final = Option(("--kv-cache-dtype",))
+TYPE: Final = Option(("--dtype",))
+TENSOR: Final = Option(("--tensor-parallel-size", "-tp"))
+PIPELINE: Final = Option(("--pipeline-parallel-size", "-pp"))
+POOLING: Final = Option(("--runner",), instead=("--task", "--convert"))
+DRAINING: Final = Option(("--shutdown-timeout",))
+EAGER: Final = Option(("--enforce-eager",), instead=("--no-enforce-eager", "--compilation-config", "-O", "-cc"))
+
+DRAIN: Final = 5
+"""Seconds. Its default of 0 kills its engine process under open streams, whose clients then hear nothing more."""
+LEAST_SHARE: Final = "0.01"
+
+
+def said(model: ModelConfig) -> paged.Said:
+    """What the user's `args` say of context, requests and memory."""
+    cache = options.value(model.args, CACHE_TYPE) or "auto"
+    plain = 4 if options.value(model.args, TYPE) in {"float", "float32"} else 2
+    return paged.Said(
+        context=options.number(model.args, CONTEXT),
+        slots=options.number(model.args, SLOTS),
+        wide=1 if cache.startswith(("fp8", "int8")) else plain,
+        tensor=options.number(model.args, TENSOR) or 1,
+        pipeline=options.number(model.args, PIPELINE) or 1,
+    )
+
+
+def wanted(model: ModelConfig, facts: ModelFacts | None, build: Build) -> Iterator[options.Said]:
+    """All that we would say.
+
+    Its own default for memory is a share of the whole device, all of it taken and none of it to be in use by others
+    when it starts (0.92 in 0.32.0). We set the size of the cache (spec D1); then the share sizes nothing any more, but
+    is still compared with what is free (`v1/worker/utils.py`), so that it has to be small. Versions before 0.11 or so
+    know no size; there the default share stays.
+    """
+    pool = paged.pool(model, facts, said(model))
+    yield MODEL, str(model.path)
+    yield NAME, model.served_name or model.id
+    yield CONTEXT, str(pool.context)
+    yield SLOTS, str(pool.slots)
+    yield CACHE, str(pool.size)
+    if (not build.flags or CACHE.names[0] in build.flags) and not options.given(model.args, BLOCKS):
+        yield SHARE, LEAST_SHARE
+    yield DRAINING, str(DRAIN)
+    if paged.kind_of(model, facts) is not Kind.CHAT:
+        yield POOLING, "pooling"
+    if model.profile == "fast-start":
+        yield (EAGER,)  # no compilation, no CUDA graphs

@@ -1,0 +1,60 @@
+"""One engine instance as the runtime sees it, and what is needed to run its model."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from roundhouse.config.models import ModelConfig
+    from roundhouse.ports import Command, Endpoint, Engine, Handle, KeyFile, Launcher, Loads, ModelFacts, Served
+
+
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """Everything needed to run a model: its configuration, engine and launcher, and how to learn the rest.
+
+    Attributes:
+        settings: fingerprint of what decides how the engine runs.
+        identity: fingerprint of the process that serves it: `settings`, or less where a process stays.
+        remote: where it answers, if others run it.
+        port: where it will listen; None for any free port.
+        loads: how the model gets into a process that stays, None where the process is the model.
+        facts: what its files say. Raises LoadFailed.
+        command: what to run on a port. Raises LoadFailed.
+        stop: what to run before an engine on a port is ended (`stop_command`); () for nothing.
+    """
+
+    config: ModelConfig
+    settings: str
+    identity: str
+    engine: Engine
+    launcher: Launcher
+    remote: Endpoint | None
+    port: int | None
+    loads: Loads | None
+    keys: KeyFile | None
+    facts: Callable[[], Awaitable[ModelFacts | None]]
+    command: Callable[[int], Awaitable[Command]]
+    stop: Callable[[int], tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class Life:
+    """One instance: since when (`started`), what it is by now, and when it last moved."""
+
+    runnable: Runnable
+    started: float
+    task: asyncio.Task[None] | None = None
+    handle: Handle | None = None
+    endpoint: Endpoint | None = None
+    served: Served | None = None
+    ready: bool = False
+    stopping: bool = False
+    leaving: bool = False
+    dismissed: bool = False
+    moved: float = 0.0
+    spoke: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roundhouse.engines.vllm import VLLM, flags
+from roundhouse.ports import Build, Served
+from tests.engines.models import CAPTURES, MIB, llama_8b, model
+
+ENGINE = VLLM()
+REPLIES = {"/v1/models": (CAPTURES.parent / "vllm" / "models.json").read_bytes()}
+BUILD = Build(("/venv/bin/python", "-m", "vllm.entrypoints.openai.api_server"), "0.32.0")
+
+
+def test_c2_what_it_is_started_as():
+    assert (ENGINE.name, ENGINE.module, ENGINE.default_port) == ("vllm", "vllm.entrypoints.openai.api_server", 8000)
+
+
+def test_the_users_arguments_come_after_ours_and_the_address_last():
+    made = ENGINE.command(model(args=("--dtype", "half", "--port", "99")), llama_8b(), BUILD, 4711)
+    assert made.argv[:3] == BUILD.argv
+    assert made.argv[-8:] == ("--dtype", "half", "--port", "99", "--host", "127.0.0.1", "--port", "4711")
+
+
+def test_nothing_is_reported_home_and_the_users_environment_wins():
+    assert ENGINE.command(model(), None, BUILD, 1).env == {"PYTHONUNBUFFERED": "1", "VLLM_NO_USAGE_STATS": "1"}
+    assert ENGINE.command(model(env={"VLLM_NO_USAGE_STATS": "0"}), None, BUILD, 1).env["VLLM_NO_USAGE_STATS"] == "0"
+
+
+def test_c4_health_tells_when_it_is_ready():
+    assert ENGINE.ready_paths(model()) == ("/health",)
+    assert ENGINE.ready_paths(model(health="/mine")) == ("/mine",)
+    assert ENGINE.is_ready(200, b"")
+    assert not ENGINE.is_ready(503, b"")
+
+
+def test_b4_the_name_that_it_answers_to_is_told():
+    assert ENGINE.served(REPLIES) == Served(slots=16, context=1024, name="tiny")
+    assert ENGINE.served({}) == Served(slots=16)
+
+
+def test_b3_a_running_one_with_another_folder_is_not_this_models():
+    there = REPLIES["/v1/models"].replace(b"models/tiny-sharded", b"/models/tiny")
+    assert ENGINE.serves(model(path=Path("/models/tiny")), {"/v1/models": there})
+    assert not ENGINE.serves(model(path=Path("/models/huge"), served_name="tiny"), {"/v1/models": there})
+    assert ENGINE.serves(model(path=Path("/models/tiny")), {})
+
+
+def test_a_request_that_is_left_ends_by_itself():
+    assert not ENGINE.streams_to_abort
+
+
+def test_draining_ends_well_before_it_is_killed():
+    assert 0 < flags.DRAIN < ENGINE.stop_grace
+
+
+def test_formats_of_exllama_are_refused_before_loading():
+    words = ENGINE.objection(model(path=Path("/models/x")), llama_8b(format="exl3"), frozenset())
+    assert words == "/models/x is in the format EXL3, which vLLM can't load: set `engine: tabbyapi`"
+    assert ENGINE.objection(model(), llama_8b(format="safetensors"), frozenset()) is None
+    assert ENGINE.objection(model(), None, frozenset()) is None
+
+
+def test_d1_the_estimate_is_weights_cache_and_a_fixed_part():
+    facts = llama_8b(weights=2**34)
+    made = model(context=4096, slots=4)
+    assert ENGINE.footprint(made, facts) == 2**34 + (4096 * 4 + 128) * 131072 + 3072 * MIB
+    assert ENGINE.footprint(model(args=("--kv-cache-memory-bytes", "1G")), facts) == 2**34 + 2**30 + 3072 * MIB
+    assert ENGINE.footprint(model(), None) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "all_of_it"),
+    [
+        ((), False),
+        (("--gpu-memory-utilization", "0.9"), True),
+        (("--gpu_memory_utilization=0.9",), True),
+        (("--gpu-memory-utilization=0.9", "--kv-cache-memory-bytes=1G"), False),
+        (("--num-gpu-blocks-override", "5"), True),
+    ],
+)
+def test_d1_only_a_users_share_takes_all(args, all_of_it):
+    assert ENGINE.takes_all(model(args=args)) is all_of_it
+
+
+def test_c5_progress_and_failures_are_read_from_its_log():
+    assert ENGINE.progress("(APIServer pid=1) INFO:     Application startup complete.")
+    assert ENGINE.failure(["ValueError: what"]) == "what (ValueError)"
