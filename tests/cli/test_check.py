@@ -155,3 +155,22 @@ def test_check_is_plain_where_there_is_no_terminal(write):
     shown = run("check", "-c", write("models: {a: {url: 'http://127.0.0.1:9'}}\n"))
     assert "\x1b" not in shown.out + shown.err
     assert shown.err == ""
+
+
+def test_g4_advice_stands_beside_its_model(write, tmp_path):
+    script = tmp_path / "start.sh"
+    script.write_text("#!/bin/sh\nserve --host 0.0.0.0 --port 30001\n")
+    script.chmod(0o755)
+    file = write(
+        f"models: {{a: {{script: {script}, engine: openai, port: 30000}}, b: {{url: 'http://127.0.0.1:9'}}}}\n"
+    )
+    shown = run("check", "-c", file)
+    assert shown.code == 0, shown.err
+    lines = shown.out.partition("\nb\n")[0].splitlines()
+    advice = [line for line in lines if line.startswith("  advice")]
+    assert any("write --host 127.0.0.1" in line for line in advice)
+    assert any("set `port: 30001`" in line for line in advice)
+    assert "\n  advice" not in shown.out.partition("\nb\n")[2]
+    found = run("check", "--json", "-c", file).json["models"]
+    assert len(found[0]["advice"]) == len(advice)
+    assert found[1]["advice"] == []

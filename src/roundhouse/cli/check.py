@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from roundhouse.app.advice import Advice
     from roundhouse.cli.preview import Preview
     from roundhouse.config.models import Config
 
@@ -30,6 +31,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Exits with 2 if the file is wrong. A model that can't be loaded just now (a missing file, no engine) is told, and is
     no error: everything else can be served.
     """
+    from roundhouse.app.doctor.models import advice_about
     from roundhouse.cli.preview import preview
     from roundhouse.cli.screen import err, out, print_json
     from roundhouse.cli.serve import read_config, secrets_of
@@ -45,6 +47,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(USAGE) from None
     with err().status("looking at models and engines"):
         models = preview(found, secrets_of(found))
+        advice = {model.id: advice_about(model) for model in found.models.values()}
     warnings = (*found.warnings, *not_yet(found))
     if as_json:
         print_json(
@@ -53,14 +56,20 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 "source": str(found.source),
                 "listen": list(found.listen),
                 "warnings": list(warnings),
-                "models": [asdict(model) for model in models],
+                "models": [asdict(model) | {"advice": [str(piece) for piece in advice[model.id]]} for model in models],
             }
         )
         return
-    _print(out(), found, models, warnings)
+    _print(out(), found, models, advice, warnings)
 
 
-def _print(console: Console, config: Config, models: Sequence[Preview], warnings: Sequence[str]) -> None:
+def _print(
+    console: Console,
+    config: Config,
+    models: Sequence[Preview],
+    advice: Mapping[str, Sequence[Advice]],
+    warnings: Sequence[str],
+) -> None:
     said: dict[str, str] = {}
     for model in models:
         console.print(model.id, style="bold")
@@ -70,6 +79,8 @@ def _print(console: Console, config: Config, models: Sequence[Preview], warnings
             first = said.setdefault(problem, model.id)
             text = problem if first == model.id else f"the same as with {first}"
             console.print(f"  {'problem':<9}{text}", style="red", soft_wrap=True)
+        for piece in advice[model.id]:
+            console.print(f"  {'advice':<9}{piece}", style="yellow" if piece.grave else "", soft_wrap=True)
         console.print()
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)

@@ -10,12 +10,11 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from roundhouse.api.state import is_seat
-from roundhouse.app import specs
-from roundhouse.engines import ENGINES
+from roundhouse.app import programs, specs
+from roundhouse.core.model import is_seat
 from roundhouse.engines.llamacpp.layout import layout
 from roundhouse.errors import LoadFailed
-from roundhouse.runtime import binaries, devices
+from roundhouse.runtime import devices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,14 +74,13 @@ class _Bench:
     async def _one(self, model: ModelConfig) -> Preview:
         if model.any_of:
             return Preview(model.id, runs=f"the first that is loaded of {', '.join(model.any_of)}")
-        cannot = specs.cannot_run(model)
         looked = specs.look(model)
-        problems = [problem for problem in (cannot, looked.problem) if problem]
+        problems = [looked.problem] if looked.problem else []
         command = ""
-        if model.url:
-            command = model.url
-        elif not cannot:
-            build = await self._build(ENGINES[model.engine or "openai"])
+        if model.url or model.script or (model.service and model.tabby):
+            command = model.url or str(model.script or model.service)
+        else:
+            build = await self._build(model)
             if isinstance(build, str):
                 problems.append(build)
             else:
@@ -102,19 +100,20 @@ class _Bench:
             tuple(problems),
         )
 
-    async def _build(self, engine: Engine) -> Build | str:
-        """The engine's program, or why there is none."""
-        if engine.name not in self._builds:
-            self._builds[engine.name] = await self._find(engine)
-        return self._builds[engine.name]
+    async def _build(self, model: ModelConfig) -> Build | str:
+        """The engine's program, or why there is none; a checkout of TabbyAPI is the model's own."""
+        engine = specs.engine_of(model)
+        name = f"{engine.name} {model.tabby.dir}" if model.tabby else engine.name
+        if name not in self._builds:
+            self._builds[name] = await self._find(model, engine)
+        return self._builds[name]
 
-    async def _find(self, engine: Engine) -> Build | str:
+    async def _find(self, model: ModelConfig, engine: Engine) -> Build | str:
         state = self._config.state_dir
-        program = getattr(getattr(self._config.engines, engine.name, None), "binary", None)
         try:
             # What was found is remembered only where Roundhouse has run: its folder is for `serve` to make.
             cache = state / "engines.json" if state.is_dir() else None
-            return await binaries.find(engine.name, engine.binaries, program, cache)
+            return await programs.build_of(self._config, model, engine, cache)
         except LoadFailed as error:
             return error.message
 
@@ -133,7 +132,7 @@ class _Bench:
 
 def _command(model: ModelConfig, facts: ModelFacts | None, build: Build) -> str:
     port = model.port or PORT
-    words = ENGINES[model.engine or "openai"].command(model, facts, build, port).argv
+    words = specs.engine_of(model).command(model, facts, build, port).argv
     return shlex.join(words).replace(str(PORT), "$PORT")
 
 
