@@ -265,6 +265,10 @@ class Engine(Protocol):
         """Estimated bytes when loaded, None if nothing can be said."""
         ...
 
+    def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
+        """Slots and context that its command line comes to; None where the engine itself decides."""
+        return Served(model.slots, model.context)
+
     def takes_all(self, model: ModelConfig) -> bool:
         """Whether it is told to take the device's memory, more than the model needs (spec D1)."""
         return False

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from roundhouse.runtime import effects
+from tests.support import fake_engine
 from tests.support.house import Running, free_port, inside
 from tests.support.processes import Watched
 from tests.support.tabby_checkout import ADMIN, make_checkout, make_model, notes
@@ -145,3 +148,41 @@ async def test_c6_config_mode_rewrites_the_file_and_restarts(place):
         assert "two-4bpw" in after
         assert "# never on a LAN" in after
         assert (checkout / "config.yml.bak").read_text() == before
+
+
+async def test_c3_a_tabbyapi_that_others_run_is_asked_to_load_and_left_running(place):
+    checkout = lay_out(place)
+    config = json.loads(place.file.read_text())
+    for model in config["models"].values():
+        model["launcher"] = "attached"
+    place.file.write_text(json.dumps(config))
+    port = str(config["models"]["one"]["port"])
+    settings = (checkout / "config.yml").read_text()
+    (checkout / "config.yml").write_text(settings.replace("model_dir: models", f"model_dir: {place.folder}/exl"))
+    argv = [str(checkout / "venv/bin/python"), "main.py"]
+    process = subprocess.Popen(argv, cwd=checkout, env={**os.environ, "TABBY_NETWORK_PORT": port})
+    try:
+        with Running(place) as running:
+            for model in ("one", "two"):
+                assert (await running.api.chat(model)).status == 200
+            assert names(checkout, "loaded") == ["one-4bpw", "two-4bpw"]
+            assert running.end() == 0
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_c3_an_engine_that_others_run_on_a_port(place):
+    """Not by `url:`, but as a model of ours whose engine is there already."""
+    port = free_port()
+    model = {"engine": "openai", "command": "never run", "launcher": "attached", "port": port}
+    place.write({"theirs": model})
+    words = [sys.executable, "-S", fake_engine.__file__, "--port", str(port)]
+    with subprocess.Popen(words) as process, Running(place) as running:
+        try:
+            assert (await running.api.chat("theirs")).status == 200
+            assert running.end() == 0
+            assert process.poll() is None
+        finally:
+            process.kill()

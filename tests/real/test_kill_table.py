@@ -93,19 +93,42 @@ async def test_vllm_killed_leaves_its_children(vllm, install):
         assert set(left) >= PROCESSES["vllm"]
 
 
-async def test_vllm_told_to_end_hangs_while_a_stream_is_open(vllm, install):
+async def test_vllm_told_to_end_stalls_an_open_stream_or_cuts_it(vllm, install):
+    """Which of the two is a race between its engine's end and its own. It stays for as long as a stalled client does."""
     async with alone(vllm, install) as (process, port):
         api = await vllm.ready(port)
         async with vllm.streaming(api) as answer:
             engine = next(one for name, one in tree(process.pid).items() if "EngineCor" in name)
             process.terminate()
             assert await asyncio.to_thread(engine.gone, 30)
-            with pytest.raises(TimeoutError):
+            try:
                 async with asyncio.timeout(1):
                     await answer.rest()
-            assert b"[DONE]" not in answer.raw
-            assert process.returncode is None
+            except TimeoutError:
+                assert b"[DONE]" not in answer.raw
+                assert process.returncode is None
+            else:
+                assert b"EngineCore encountered an issue" in answer.raw
         assert await asyncio.wait_for(process.wait(), vllm.patience) == 0
+
+
+@pytest.mark.parametrize("owns_up", [False, True])
+async def test_the_double_of_vllm_does_either_on_demand(folder, install, owns_up):
+    subject = make_double(folder, "vllm")
+    async with alone(subject, install, owns_up=owns_up) as (process, port):
+        api = await subject.ready(port)
+        async with subject.streaming(api) as answer:
+            process.terminate()
+            if owns_up:
+                events = await answer.events()
+                assert events.errors[0]["code"] == 500
+                assert events.done
+                assert not events.finishes
+            else:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await answer.rest()
+        assert await process.wait() == 0
 
 
 async def test_vllm_with_a_shutdown_timeout_drains_and_refuses_new_requests(vllm, install):

@@ -40,6 +40,7 @@ class Behaviour:
         memory_out: it dies as an engine does that finds too little memory. Without, by an exception.
         occupied: ends with exit code 1, its port being taken. leak: starts a double-forked child in a session of its own.
         deaf: ignores SIGTERM. token_delay: seconds between two tokens. crash_wait: seconds from a child's death to its own.
+        owns_up: vLLM told to end tells those whose answers it cuts; else they stall (with the real one it is a race).
         drain_step: seconds between looks at what is still running. version: what it says it is.
     """
 
@@ -54,6 +55,7 @@ class Behaviour:
     deaf: bool = False
     token_delay: float = 0.0
     crash_wait: float = 0.0
+    owns_up: bool = False
     drain_step: float = 0.02
     version: str = ""
 

@@ -32,7 +32,7 @@ from tests.support.double import (
     say,
     with_version,
 )
-from tests.support.vllm_reply import Reply, refused, too_long, too_many
+from tests.support.vllm_reply import DEAD, EngineDead, Reply, refused, too_long, too_many
 
 if TYPE_CHECKING:
     from tests.support.double import Answer, Behaviour
@@ -321,7 +321,12 @@ class Server:
         await self.awake.wait()  # while it sleeps requests hang: nothing wakes it
         await turn.begin()
         answer = Reply(self, asked, turn, chat=chat)
-        return Streamed(answer.events()) if asked.get("stream") else Whole(200, await answer.whole())
+        if asked.get("stream"):
+            return Streamed(answer.events())
+        try:
+            return Whole(200, await answer.whole())
+        except EngineDead:
+            return DEAD
 
 
 # --- the command ---

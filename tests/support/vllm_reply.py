@@ -39,6 +39,15 @@ def too_many(turn: Generation) -> str:
     )
 
 
+class EngineDead(Exception):
+    """The engine's process went while it computed."""
+
+
+DEAD = refused(
+    500, "EngineCore encountered an issue. See stack trace (above) for the root cause.", "InternalServerError", None
+)
+
+
 class Reply:
     """One answer, in the shapes of the captures."""
 
@@ -49,8 +58,10 @@ class Reply:
         self.made = 0
 
     async def tokens(self) -> AsyncIterator[tuple[str, str]]:
-        """Field and text of each token. When the engine is gone nothing comes any more, not even an end."""
+        """Field and text of each token. When the engine is gone nothing comes any more, not even an end, or EngineDead."""
         async for text in self.turn.tokens():
+            if self.server.cut and self.server.behaviour.owns_up:
+                raise EngineDead
             if self.server.cut:
                 await asyncio.Event().wait()
             self.made += 1
@@ -105,25 +116,30 @@ class Reply:
         return self.frame("chat.completion", [{"index": 0, "message": message, **ending}]) | common | prompt
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Chunks, the last token's with the finish reason."""
+        try:
+            async for chunk in self.chunks():
+                yield dump(chunk)
+        except EngineDead:
+            yield dump(DEAD.body)
+        yield b"[DONE]"
+
+    async def chunks(self) -> AsyncIterator[dict[str, Any]]:
+        """The last token's has the finish reason."""
         wants = self.asked.get("stream_options") or {}
         each = wants.get("include_usage") and wants.get("continuous_usage_stats")
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         if self.chat:
             first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
             usage = {"usage": self.usage()} if each else {}
-            yield dump(self.frame(kind, [first]) | usage | {"prompt_token_ids": None, "prompt_text": None})
+            yield self.frame(kind, [first]) | usage | {"prompt_token_ids": None, "prompt_text": None}
         async for where, text in self.tokens():
             choice = self.choice(where, text)
             if self.made == len(self.turn.texts):
                 choice |= {"finish_reason": self.turn.finish, "stop_reason": None}
             last = self.made == len(self.turn.texts) and not wants.get("include_usage")
-            yield dump(
-                self.frame(kind, [choice]) | ({"usage": self.usage()} if each else {}) | (self.print if last else {})
-            )
+            yield self.frame(kind, [choice]) | ({"usage": self.usage()} if each else {}) | (self.print if last else {})
         if wants.get("include_usage"):
-            yield dump(self.frame(kind, []) | {"usage": self.usage()} | self.print)
-        yield b"[DONE]"
+            yield self.frame(kind, []) | {"usage": self.usage()} | self.print
 
     def choice(self, where: str, text: str) -> dict[str, Any]:
         if self.chat:

@@ -31,7 +31,7 @@ class Launchers:
         launcher = self._plain(model)
         engine = engine_of(model)
         loads = engine.loads(model)
-        if loads is None or launcher is self._attached:
+        if loads is None:
             return launcher
         name = loads.process(model)
         if name not in self.kept:

@@ -119,7 +119,8 @@ def make_spec(
     """What the planner knows of a model; `sizes` are bytes per device, which no remembered peak may exceed."""
     settings = fingerprint(model, looked)
     expected = model.load_timeout.expected or learned.get((model.id, settings))
-    remote = model.launcher == "attached"
+    # A process of others' that takes our models one after another can hold only one of them.
+    remote = model.launcher == "attached" and engine_of(model).loads(model) is None
     peak = {d: min(int(size * PEAK_MARGIN), sizes.get(d, 0)) for d, size in peaks.get((model.id, settings), {}).items()}
     claim = {} if remote else _claim(model, looked, default_device, peak, sizes)
     return ModelSpec(
@@ -155,6 +156,8 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
 
     async def command(port: int) -> Command:
         found = await facts()
+        if model.launcher == "attached":
+            return Command(())
         if model.script is not None:
             return Command((str(model.script),), model.env, unit=model.service, script=True)
         as_it_is = model.service is not None and model.tabby is not None
@@ -210,7 +213,10 @@ def _claim(
     """Bytes per device, and seats: a fixed port and a unit can be had by one engine only (spec C3b)."""
     device = model.devices[0] if model.devices else default_device
     engine = engine_of(model)
-    if peak:
+    claim: dict[str, int]
+    if model.launcher == "attached":
+        claim = {}  # what it holds counts as others' use
+    elif peak:
         claim = dict(peak)
     elif model.memory is not None:
         claim = {d or device: size for d, size in model.memory.items()}

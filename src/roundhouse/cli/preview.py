@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from roundhouse.app import programs, specs
 from roundhouse.core.model import is_seat
-from roundhouse.engines.llamacpp.layout import layout
 from roundhouse.errors import LoadFailed
+from roundhouse.ports import Served
 from roundhouse.runtime import devices
 
 if TYPE_CHECKING:
@@ -87,15 +87,15 @@ class _Bench:
                 command = _command(model, looked.facts, build)
         memory = self._memory(model, looked)
         problems += self._too_large(memory)
-        context, slots = _plan(model, looked.facts)
+        plan = specs.engine_of(model).plan(model, looked.facts) if model.script is None else Served()
         return Preview(
             model.id,
             model.engine,
             model.launcher,
             self._secrets.text(command),
             memory,
-            context,
-            slots,
+            plan.context,
+            plan.slots,
             _told(looked.facts),
             tuple(problems),
         )
@@ -134,14 +134,6 @@ def _command(model: ModelConfig, facts: ModelFacts | None, build: Build) -> str:
     port = model.port or PORT
     words = specs.engine_of(model).command(model, facts, build, port).argv
     return shlex.join(words).replace(str(PORT), "$PORT")
-
-
-def _plan(model: ModelConfig, facts: ModelFacts | None) -> tuple[int | None, int | None]:
-    """Context and slots: llama.cpp is told ours, others decide where the configuration does not."""
-    if model.engine == "llamacpp":
-        plan = layout(model, facts)
-        return plan.context, plan.slots
-    return model.context or (facts.context if facts else None), model.slots
 
 
 def _told(facts: ModelFacts | None) -> dict[str, str | int]:

@@ -98,7 +98,7 @@ class Interpreter(Section):
     """Where a Python engine is installed."""
 
     python: str | None = None
-    """Python interpreter that has the engine; null: found on PATH, then in installed packages."""
+    """Python interpreter that has the engine; null: that of its program on PATH, then the one Roundhouse runs on."""
 
 
 class Checkout(Section):
@@ -267,13 +267,13 @@ class ModelConfig(Section):
     served_name: str | None = None
     """The name the engine serves; default: the id, or with `script` and `tabby` what the engine says."""
     health: str | None = None
-    """Path that answers 200 once the engine is ready."""
+    """Path that answers 200 once the engine is ready; of engine `openai`, that answers at all but for 5xx."""
     stop_command: str | None = None
     """Command that stops it, for engines in containers."""
     api_key: SecretStr | None = Field(default=None, json_schema_extra={"writeOnly": True})
     """The engine's own API key; never shown."""
     context: Count | None = None
-    """Tokens of context per request; null: what it was trained for, at most 16384 (llama.cpp; embeddings 2048)."""
+    """Tokens of context per request; null: what it was trained for, at most 16384 (embeddings with llama.cpp: 2048)."""
     mmproj: Path | None = None
     """Vision projector; default: the one beside the model, null: none."""
 

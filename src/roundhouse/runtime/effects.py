@@ -183,7 +183,7 @@ class Effects:
         runnable = life.runnable
         port = runnable.remote.port if runnable.remote is not None else runnable.port or _free_port()
         command = await runnable.command(port)
-        if runnable.remote is None:
+        if command.argv or command.unit is not None:
             await runnable.launcher.clear(command)
             if not runnable.launcher.running:
                 await asyncio.to_thread(_check_free, port)

@@ -217,16 +217,19 @@ async def test_c3_a_named_unit_without_a_script_runs_as_it_is_written(box):
     assert box.left() == []
 
 
-async def test_c3b_a_unit_that_runs_already_is_stopped_first(box, engine, caplog):
+@pytest.mark.parametrize("cleared", [True, False])
+async def test_c3b_a_unit_that_runs_already_is_stopped_first(box, engine, caplog, cleared):
     unit = box.unit(PLAIN)
     box.lab.systemctl("start", unit)
     stranger = Watched(int(box.show(unit, "MainPID")))
     async with box.launcher() as launcher:
         with caplog.at_level(logging.WARNING, "roundhouse"):
-            await launcher.clear(Command(engine(), unit=unit))
+            if cleared:
+                await launcher.clear(Command(engine(), unit=unit))
+                assert stranger.gone()
+            handle = await launcher.start(TAG, Command(engine(), unit=unit))
         assert stranger.gone()
         assert f"stopping {unit}" in caplog.text
-        handle = await launcher.start(TAG, Command(engine(), unit=unit))
         await until(handle, "ready")
         await handle.stop(5)
 

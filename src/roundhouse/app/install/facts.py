@@ -21,7 +21,7 @@ from roundhouse.app.install.units import MARK, Account
 from roundhouse.app.sockets import PortTaken, open_sockets
 from roundhouse.config.addresses import split
 from roundhouse.config.load import load
-from roundhouse.errors import ConfigError
+from roundhouse.errors import ConfigError, RouterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -180,6 +180,10 @@ def _listen(config: Config, systemctl: Systemctl, name: str) -> tuple[tuple[str,
             opened = open_sockets((address, "127.0.0.1:0"), {})
         except PortTaken as error:
             remarks.append(error.message + _unit_of(address))
+            usable.append(address)
+            continue
+        except RouterError as error:
+            remarks.append(f"{error.message} The service will listen there once the address exists.")
             usable.append(address)
             continue
         if len(opened) == 2:

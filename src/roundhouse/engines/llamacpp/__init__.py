@@ -63,6 +63,11 @@ class LlamaCpp(Engine):
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
 
+    def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
+        """The layout's."""
+        plan = layout.layout(model, facts)
+        return Served(plan.slots, plan.context)
+
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Estimated bytes (see `layout.footprint` for how far off); None without facts."""
         if facts is None or not facts.weights:

@@ -84,6 +84,11 @@ class VLLM(Engine):
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
 
+    def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
+        """The pool's."""
+        pool = paged.pool(model, facts, flags.said(model))
+        return Served(pool.slots, pool.context)
+
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Weights and cache on one GPU, and 3 GiB; None without facts.
 
