@@ -111,6 +111,20 @@ async def test_exl2_on_a_version_that_dropped_it_is_refused_before_anything_is_u
         assert told(checkout, "unloaded") == []
 
 
+async def test_a_model_that_somebody_else_unloads_is_loaded_again(place):
+    checkout = lay_out(place)
+    port = json.loads(place.file.read_text())["models"]["one"]["port"]
+    with Running(place) as running:
+        assert (await running.api.chat("one")).status == 200
+        theirs = Api(port, {"authorization": f"Bearer {ADMIN}"})
+        assert (await theirs.post("/v1/model/unload")).status == 200
+        assert (await running.api.chat("one")).status >= 500
+        await running.api.until("one", "unloaded")
+        assert (await running.api.chat("one")).status == 200
+        assert len(told(checkout, "start")) == 1
+        assert "somebody else" in running.log()
+
+
 async def test_an_unload_that_hangs_ends_the_process(place, monkeypatch):
     monkeypatch.setattr(effects, "UNLOAD_LIMIT", 0.3)
     checkout = lay_out(place, hang_unload=True)

@@ -68,11 +68,14 @@ class Dispatch:
         name = self._engines.served_name(grant.instance)
         body = work.body(runnable.config, name, stream_upstream=stream_upstream)
         try:
-            return await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
+            response = await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
         except UpstreamError as error:
             if await self.has_ended(grant) and isinstance(error, Unreachable):
                 raise _ended(grant) from None
             raise
+        if response.status >= 500:
+            self._engines.doubt(grant.instance)
+        return response
 
     async def has_ended(self, grant: Grant) -> bool:
         """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""

@@ -6,6 +6,7 @@ lifespan shutdown runs after open requests have ended, so waiting requests must 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
@@ -15,7 +16,6 @@ from roundhouse.api.cork import Corked
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable, Callable
     from pathlib import Path
@@ -117,6 +117,10 @@ def protocol(header_bytes: int, header_seconds: float, render: Callable[[BadRequ
     return type("Bounded", (Bounded,), limits)
 
 
+TIME_TO_ASK = 0.1
+"""Seconds from the last accepted connection to the end of those that are idle."""
+
+
 class Server(uvicorn.Server):
     """A server whose end begins with `closing`: waiting requests are answered there.
 
@@ -135,7 +139,14 @@ class Server(uvicorn.Server):
             self.on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but those who wait hear of it first, for they would hold it up."""
+        """As uvicorn's, but those who wait hear of it first, for they would hold it up.
+
+        Nobody is let in any more (a socket of systemd's goes on collecting those for the next Roundhouse), and who was
+        let in just now gets the time to ask: uvicorn would close such connections with their request unread.
+        """
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(TIME_TO_ASK)
         await self._closing()
         await super().shutdown(sockets)
         self._captured_signals.clear()

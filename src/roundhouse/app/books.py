@@ -124,8 +124,8 @@ class Books:
             self._log.error("engine ended by itself", model=model, reason=reason)
 
     def stuck(self, model: str, reason: str) -> None:
-        """A model did not go the way it should; its processes are ended by signals now."""
-        self._log.warning("ending processes by signals", model=model, reason=reason)
+        """A model did not come or go the way it should, for that reason."""
+        self._log.warning("model did not go as it should", model=model, reason=reason)
 
     def saw(self, event: Event, actions: list[Action], _now: float) -> None:
         """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""

@@ -46,7 +46,7 @@ class Journal(Protocol):
         """An engine that was ready is no more."""
 
     def stuck(self, model: str, reason: str) -> None:
-        """A model did not go the way it should; its processes are ended by signals now."""
+        """A model did not come or go the way it should, for that reason."""
 
 
 class Effects:
@@ -103,6 +103,20 @@ class Effects:
         """Where an instance answers."""
         life = self.lives.get(instance)
         return life.endpoint if life is not None else None
+
+    def doubt(self, instance: InstanceId) -> None:
+        """Looks whether a process that stays still has the model in it: others can bring it out by its own API."""
+        life = self.lives.get(instance)
+        if life is not None and life.ready and not life.stopping and life.runnable.loads is not None:
+            self._tasks.spawn(self._look(life), f"look after {life.runnable.config.id}")
+
+    async def _look(self, life: Life) -> None:
+        assert life.endpoint is not None
+        runnable = life.runnable
+        told = await replies(runnable.engine, self._upstream, life.endpoint, PROBE_TIMEOUT)
+        if not runnable.engine.serves(runnable.config, told) and life.handle is not None and not life.stopping:
+            self._journal.stuck(runnable.config.id, "it was brought out of its process by somebody else")
+            await life.handle.detach()
 
     async def ends(self, instance: InstanceId, seconds: float) -> bool:
         """Whether an instance is gone, or will be within so many seconds."""

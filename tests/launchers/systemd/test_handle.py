@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from roundhouse.launchers.systemd.bus import Bus, bus_address
 from roundhouse.ports import Command, Exit, Tag
 from tests.launchers.systemd.conftest import pid_of, until
 from tests.support.processes import Watched
@@ -57,10 +58,14 @@ async def test_trap_4_how_a_unit_ended_is_known_though_systemd_forgets_it(box, e
 @pytest.mark.parametrize("script", [True, False])
 async def test_trap_5_a_unit_may_be_started_often(box, script):
     unit = box.unit("[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h\n[Service]\nExecStart=/bin/sleep 1000\n")
+    keeper = await Bus.connect(bus_address({}, user=False))
+    await keeper.call("LoadUnit", "s", unit)
+    await keeper.call("RefUnit", "s", unit)  # what somebody refers to keeps its counter
     async with box.launcher() as launcher:
         for _ in range(5):
             handle = await launcher.start(TAG, Command(("sleep", "1000") if script else (), unit=unit))
             await handle.stop(5)
+    await keeper.close()
 
 
 async def test_a_unit_that_stays_active_without_its_engine_has_ended(box):

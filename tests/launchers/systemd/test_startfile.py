@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +22,7 @@ from roundhouse.launchers.systemd.startfile import (
     transient_name,
     unit_name,
 )
+from tests.support.processes import Watched
 
 WORD = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
@@ -53,6 +58,34 @@ def test_output_goes_through_the_pipe_line_by_line(tmp_path):
     pipe = tmp_path / "out put"
     os.mkfifo(pipe)
     assert run(start_text(["printf", "a\\rb\\r"], {}, None, pipe)) == ["a\nb\n"]
+
+
+def test_a_helper_that_nobody_writes_to_ends_with_its_unit(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = start_text(["true"], {}, None, pipe)
+    before = text[: text.index("  exec >")] + "fi\n"  # the engine's shell dies before it has opened the pipe
+    shell = subprocess.Popen(["/bin/sh", "-c", before], start_new_session=True)
+    shell.wait()
+    (helper,) = members(shell.pid)
+    while "fifo" not in (where := Path(f"/proc/{helper}/wchan").read_text()) and where != "wait_for_partner":
+        time.sleep(0.01)
+    helper = Watched(helper)
+    helper.signal(signal.SIGTERM)
+    ended = helper.gone(5)
+    helper.signal(signal.SIGKILL)
+    assert ended
+
+
+def members(group: int) -> list[int]:
+    """Processes of a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[2]) == group:
+                    found.append(int(entry.name))
+    return found
 
 
 def test_without_the_pipe_output_goes_its_old_way(tmp_path):
