@@ -6,7 +6,22 @@ import pytest
 import roundhouse
 from tests.cli.commands import run, stub
 
-COMMANDS = ["init", "serve", "demo", "check", "status", "load", "unload", "logs", "chat", "doctor", "import", "install", "uninstall", "models"]
+COMMANDS = [
+    "init",
+    "serve",
+    "demo",
+    "check",
+    "status",
+    "load",
+    "unload",
+    "logs",
+    "chat",
+    "doctor",
+    "import",
+    "install",
+    "uninstall",
+    "models",
+]
 
 
 def test_g3_help_names_every_command_and_the_exit_codes():

@@ -133,12 +133,17 @@ def _memory(model: ModelConfig, launch: Launch | None) -> Iterator[Advice]:
     """What it takes of its device, where that is all of it, or can't be known before it has run."""
     engine = ENGINES.get(model.engine or "")
     fraction = next((f"{name} {text}" for name in FRACTIONS if launch and (text := launch.value(name))), None)
-    hidden = model.memory is None and (model.script is not None or model.command is not None)
+    hidden = model.memory is None and model.command is not None
     if engine is not None and engine.takes_all(model):
         told = f" ({fraction})" if fraction else ""
         yield Advice(
             f"its `args:` have it take its device's memory whatever it needs{told}, so it runs alone there",
             "leave that out for models side by side: Roundhouse then sets a limit that fits",
+        )
+    elif model.script is not None and model.memory is None:
+        yield Advice(
+            "nothing says how much memory its script takes, so until that was measured it has its device for itself",
+            "set `memory:` to what you expect it to take, and others may stay beside it",
         )
     elif fraction is not None and hidden:
         yield Advice(

@@ -119,7 +119,7 @@ class _Bench:
 
     def _memory(self, model: ModelConfig, looked: Looked) -> dict[str, int]:
         default = next((name for name in sorted(self._room) if name.startswith("gpu")), devices.RAM)
-        claim = specs.make_spec(model, looked, default, {}, {}, {}).claim
+        claim = specs.make_spec(model, looked, default, {}, {}, self._room).claim
         return {name: size for name, size in claim.items() if size and not is_seat(name)}
 
     def _too_large(self, memory: Mapping[str, int]) -> list[str]:

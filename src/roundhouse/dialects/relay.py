@@ -250,7 +250,7 @@ class ChatRelay:
                 return
 
     def _missing(self, chunk: Mapping[str, Any]) -> bytes:
-        """What older TabbyAPI leaves out of its chunks, to stand behind its `model_name`; others' are theirs to shape."""
+        """What older TabbyAPI leaves out of its chunks, to stand behind its `model_name`; others' chunks are theirs."""
         if "model" in chunk:
             return b""
         usual = {"model": self._frames.model, "object": "chat.completion.chunk", "created": self._frames.created}

@@ -116,3 +116,12 @@ def test_d1_only_a_users_fraction_takes_all(args, all_of_it):
 def test_c5_progress_and_failures_are_read_from_its_log():
     assert ENGINE.progress("[2026-11-22 17:14:58] The server is fired up and ready to roll!")
     assert ENGINE.failure(["ValueError: what"]) == "what (ValueError)"
+
+
+def test_its_plan_is_what_its_command_line_says():
+    wanted = model(context=2048, slots=3)
+    plan = SGLang().plan(wanted, None)
+    argv = SGLang().command(wanted, None, Build(("python",)), 1).argv
+    assert (plan.slots, plan.context) == (3, 2048)
+    assert argv[argv.index("--context-length") + 1] == "2048"
+    assert argv[argv.index("--max-running-requests") + 1] == "3"

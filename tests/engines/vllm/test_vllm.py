@@ -87,3 +87,12 @@ def test_d1_only_a_users_share_takes_all(args, all_of_it):
 def test_c5_progress_and_failures_are_read_from_its_log():
     assert ENGINE.progress("(APIServer pid=1) INFO:     Application startup complete.")
     assert ENGINE.failure(["ValueError: what"]) == "what (ValueError)"
+
+
+def test_its_plan_is_what_its_command_line_says():
+    wanted = model(context=2048, slots=3)
+    plan = VLLM().plan(wanted, None)
+    argv = VLLM().command(wanted, None, Build(("python",)), 1).argv
+    assert (plan.slots, plan.context) == (3, 2048)
+    assert argv[argv.index("--max-model-len") + 1] == "2048"
+    assert argv[argv.index("--max-num-seqs") + 1] == "3"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from roundhouse.engines import cards, options, paged
 from roundhouse.engines.sglang import flags, info, log
-from roundhouse.ports import Command, Engine
+from roundhouse.ports import Command, Engine, Served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, ModelFacts, Served
+    from roundhouse.ports import Build, ModelFacts
 
 NOT_OURS: Final = frozenset({"exl2", "exl3"})
 ASIDE: Final = 1024 * paged.MIB
