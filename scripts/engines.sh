@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs real engines that run on a CPU, for `make test-engines`: engines.sh [sglang] [vllm]; both if none is named.
 # Each gets an environment of its own in .cache/engines (3 to 3.5 GB, 2 to 5 minutes). What is there already is kept.
+# pip must find a CPU build of torch 2.13.0; where the index that it uses has none, name one that has in PIP_EXTRA_INDEX_URL.
 set -eu
 cd "$(dirname "$0")/.."
 home=.cache/engines

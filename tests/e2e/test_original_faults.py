@@ -111,7 +111,7 @@ def never_there(folder, engine):
     log = folder / f"{name}.log"
     script.write_text(SAYS_404.format(python=sys.executable, port=port, folder=folder / "empty", log=log))
     script.chmod(0o755)
-    timeout = {"stalled": "2s"}
+    timeout = {"stalled": "3s"}
     return name, {"engine": engine, "script": str(script), "port": port, "memory": SMALL, "load_timeout": timeout}
 
 
@@ -480,11 +480,11 @@ async def test_fault_b17_a_load_that_nobody_waits_for_any_more_is_given_up(place
 
 @pytest.fixture
 async def narrow(place):
-    """A queue of two, one per key, for a second; `one` is answering, so that who wants `two` waits."""
+    """A queue of two, one per key, for two seconds; `one` is answering, so that who wants `two` waits."""
     one, two = (Scripted(place.folder, name, memory=BIG) for name in ("one", "two"))
     names = ("a", "b", "c")
     keys = [{"name": name, "hash": hash_key(f"sk-{name}")} for name in names]
-    place.write([one, two], keys=keys, scheduling={"queue": {"limit": 2, "per_key": 1, "timeout": "1s"}})
+    place.write([one, two], keys=keys, scheduling={"queue": {"limit": 2, "per_key": 1, "timeout": "2s"}})
     users = {name: Api(place.port, {"authorization": f"Bearer sk-{name}"}) for name in names}
     gate = place.gate("narrow")
     async with inside(place), users["c"].stream("one", fake={"gate": str(gate), "gate_after": 1}) as answer:

@@ -219,7 +219,7 @@ def whole(asked: dict, script: Script, path: str) -> dict:
     text = "".join(script.texts())
     said = {"message": {"role": "assistant", "content": text}} if "messages" in asked else {"text": text}
     found = {"id": "chatcmpl-fake", "object": "chat.completion" if "messages" in asked else "text_completion"}
-    found |= {"created": 1, "model": asked["model"], "choices": [{"index": 0, **said, "finish_reason": "stop"}]}
+    found |= {"created": 1, "model": asked.get("model", ""), "choices": [{"index": 0, **said, "finish_reason": "stop"}]}
     return found if script.silent else found | {"usage": usage(len(script.texts()))}
 
 
