@@ -234,7 +234,7 @@ def test_e5_a_restart_under_load_refuses_nobody_and_reloads_nothing(installed):
             clients.some_more()
             systemctl("restart", home.service)
         clients.some_more()
-    assert clients.refused == []
+    assert (clients.refused, clients.broken) == ([], [])
     assert set(clients.statuses) <= {200, 503}  # 503: those who came while it ended (E5)
     assert shown(home.service, "MainPID") != router
     assert model.starts == 1
@@ -472,4 +472,43 @@ def test_a_service_that_does_not_come_up_shows_its_last_lines(home):
     finally:
         home.uninstall()
         shutil.rmtree(state)
+    assert nothing_left(home) == []
+
+
+def test_c7_a_router_that_is_not_root_runs_scripts_in_named_units(home):
+    """By the drop-in that `install` wrote and the polkit rule; a run itself writes nothing to the system's folders."""
+    port, unit = free_port(), "rh-test-engine.service"
+    engine = home.model("one")
+    engine.record.unlink(missing_ok=True)
+    script = home.folder / "start_one.sh"
+    script.write_text(f"#!/bin/sh\nexec {engine.config['command']}\n".replace("${PORT}", str(port)))
+    script.chmod(0o755)
+    os.chown(script, UID, UID)
+    file = Path("/etc/systemd/system") / unit
+    file.write_text(f"[Service]\nUser={USER}\nExecStart=/bin/false\nRestart=always\n")
+    systemctl("daemon-reload")
+    home.write({"one": {"engine": "llamacpp", "script": str(script), "service": unit, "port": port}})
+    try:
+        done = home.install()
+        assert done.returncode == 0, done.stderr + journal()
+        written = sorted(str(path) for path in Path("/etc/systemd/system").rglob("*"))
+        assert home.chat("one") == 200, journal()
+        assert shown(unit, "MainPID") == str(engine.pid)
+        assert os.stat(f"/proc/{engine.pid}").st_uid == UID
+        assert shown(unit, "Restart") == "no"
+        systemctl("restart", home.service)
+        assert home.chat("one") == 200
+        assert engine.starts == 1
+        os.kill(engine.pid, 9)
+        until(lambda: home.chat("one") == 200 and engine.starts == 2, "a new engine")
+        systemctl("stop", home.service)
+        assert systemctl("is-active", unit, check=False) in {"inactive", "failed"}
+        assert gone(engine.pid)
+        assert sorted(str(path) for path in Path("/etc/systemd/system").rglob("*")) == written
+        assert not Path(f"/run/systemd/system/{unit}.d").exists()
+    finally:
+        removed = home.uninstall()
+        file.unlink()
+        systemctl("daemon-reload")
+    assert removed.returncode == 0, removed.stderr
     assert nothing_left(home) == []
