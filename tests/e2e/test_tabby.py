@@ -150,6 +150,22 @@ async def test_f2_keys_are_made_where_there_are_none_and_never_logged(place):
         assert not any(key in running.log() or key in log for key in keys)
 
 
+async def test_f4_a_key_in_the_engines_last_words_is_hidden(place):
+    """TabbyAPI prints its keys at each start; the reason of a failure is taken from what it printed."""
+    checkout = lay_out(place)
+    program = checkout / "main.py"
+    program.write_text(f"print('ERROR: can not go on with {ADMIN}', flush=True)\nraise SystemExit(3)\n")
+    with Running(place) as running:
+        refused = await running.api.chat("one")
+        assert refused.status == 503
+        assert "can not go on with [hidden]" in refused.error()["message"]
+        log = (await running.api.get("/api/v1/models/one/log")).body.decode()
+        assert "can not go on with" in log
+        assert "model failed to load" in running.log()
+        assert ADMIN not in log
+        assert ADMIN not in running.log()
+
+
 async def test_c6_config_mode_rewrites_the_file_and_restarts(place):
     checkout = lay_out(place, mode="config")
     before = (checkout / "config.yml").read_text()

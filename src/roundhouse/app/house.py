@@ -178,7 +178,7 @@ class House:
         self._survey = Survey(self._reader, config.devices, fleet, self.effects.trees, self.supervisor.post)
         self.effects.memory_back = self._survey.settled
         self.effects.memory_told = self._survey.told
-        self.effects.secret = self._secrets.add
+        self.effects.secret, self.effects.hide = self._secrets.add, self._secrets.text
         self.supervisor.observers += [self.books.saw, self.books.measured, self._wake]
         self.catalog = Catalog(config.models)
         self.keys = Keys(config.keys, config.models)

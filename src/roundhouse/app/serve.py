@@ -18,36 +18,47 @@ if TYPE_CHECKING:
     from roundhouse.app.hold import Held
     from roundhouse.app.house import House
     from roundhouse.config.models import Config
+    from roundhouse.observe.redact import Secrets
 
 
-def serve(config: Config, started: Callable[[House], None] = lambda _house: None) -> None:
+def serve(
+    config: Config, started: Callable[[House], None] = lambda _house: None, secrets: Secrets | None = None
+) -> None:
     """Runs until SIGINT or SIGTERM; `started` is called once the port is open.
+
+    `secrets` are what the log hides; engines' own keys are added as they are read.
 
     Raises:
         RouterError: it could not start (port taken, folder in use, ...).
     """
     sockets = open_sockets(config.listen, os.environ)
     try:
-        uvloop.run(_serve(config, sockets, started))
+        uvloop.run(_serve(config, sockets, started, secrets))
     finally:
         for one in sockets:
             one.close()
 
 
-async def _serve(config: Config, sockets: list[socket.socket], started: Callable[[House], None]) -> None:
+async def _serve(
+    config: Config, sockets: list[socket.socket], started: Callable[[House], None], secrets: Secrets | None
+) -> None:
     async with hold_engines(config, os.environ) as held:
-        await _serve_held(config, sockets, started, held)
+        await _serve_held(config, sockets, started, held, secrets)
 
 
 async def _serve_held(
-    config: Config, sockets: list[socket.socket], started: Callable[[House], None], held: Held
+    config: Config,
+    sockets: list[socket.socket],
+    started: Callable[[House], None],
+    held: Held,
+    secrets: Secrets | None,
 ) -> None:
     # Loading the web framework takes longer than all the rest: the engines of an earlier run are held by now.
     from roundhouse.api.server import make_server, protocol  # noqa: PLC0415 -- see above
     from roundhouse.app.house import House  # noqa: PLC0415
     from roundhouse.dialects.failures import error_body  # noqa: PLC0415
 
-    async with House(config, os.environ, held) as house:
+    async with House(config, os.environ, held, secrets) as house:
         http = protocol(config.limits.headers, config.limits.header_timeout, error_body)
         tls = (config.tls.cert, config.tls.key) if config.tls else None
         server = make_server(house.app, drain=config.shutdown.drain, http=http, closing=house.closing, tls=tls)

@@ -43,9 +43,10 @@ def serve(
     from roundhouse.observe.log import configure
 
     found = read_config(config)
-    configure(log_level.value, secrets=secrets_of(found))
+    secrets = secrets_of(found)
+    configure(log_level.value, secrets=secrets)
     warn(found)
-    run(found, lambda _house: print(greeting(found), file=sys.stderr, flush=True))
+    run(found, lambda _house: print(greeting(found), file=sys.stderr, flush=True), secrets)
 
 
 def read_config(explicit: Path | None) -> Config:

@@ -67,6 +67,7 @@ class Effects:
         self.memory_back: Callable[[InstanceId], Awaitable[None]] = _nothing
         self.memory_told: Callable[[InstanceId, int], None] = lambda _instance, _size: None
         self.secret: Callable[[str | None], None] = lambda _key: None
+        self.hide: Callable[[str], str] = lambda text: text
         self._upstream = upstream
         self._journal = journal
         self._clock = clock
@@ -162,9 +163,9 @@ class Effects:
                 await self._load(instance, life)
             assert life.handle is not None
             ended = await life.handle.wait_exit()
-            reason, expected = why_ended(life, ended), ended.by_us or life.stopping
+            reason, expected = self.hide(why_ended(life, ended)), ended.by_us or life.stopping
         except RouterError as error:
-            reason, expected = error.message, life.stopping
+            reason, expected = self.hide(error.message), life.stopping
             if not life.stopping:
                 seconds = self._clock() - life.started
                 self._journal.failed(life.runnable.config.id, life.runnable.settings, seconds, reason)
