@@ -169,8 +169,12 @@ def why_ended(life: Life, ended: Exit) -> str:
     """In words, why an engine ended: its own last ones, else how."""
     if ended.by_us or life.handle is None:
         return "stopped"
-    words = life.runnable.engine.failure(life.handle.tail(LAST_LINES))
-    return words or _exit_words(ended)
+    lines = life.handle.tail(LAST_LINES)
+    words = life.runnable.engine.failure(lines)
+    if words or not ended.code or ended.code < 0:
+        return words or _exit_words(ended)
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"{_exit_words(ended)}: {last[:300]}" if last else _exit_words(ended)
 
 
 def _exit_words(ended: Exit) -> str:
