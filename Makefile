@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench soak mutants format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench soak test-engines mutants format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -42,6 +42,12 @@ bench: dev  ## measure Roundhouse beside its peers on this machine
 
 soak: dev  ## the long runs: 100 kills of Roundhouse under load, and longer simulations
 	ROUNDHOUSE_SOAK=100 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py
+
+ENGINES ?= sglang vllm
+comma := ,
+test-engines: dev  ## real SGLang and vLLM on the CPU, the same tests as their doubles (6.5 GB, ENGINES=sglang for one)
+	scripts/engines.sh $(ENGINES)
+	ROUNDHOUSE_REAL_ENGINES=$(subst $() $(),$(comma),$(strip $(ENGINES))) $(PYTHON_IN) -m pytest -s -v --durations=10 tests/real
 
 mutants: dev  ## change the core one thing at a time, and see whether the tests notice
 	$(PYTHON_IN) scripts/mutants.py $(MUTANTS)
