@@ -184,7 +184,7 @@ class Box:
             engine.slots = self.specs[engine.model].slots or event.slots or 1
             self.idle_since[engine.model] = self.now
         elif isinstance(event, Found):
-            engine = Engine(event.model, dict(self.specs[event.model].claim), asked=True, used=self.now)
+            engine = Engine(event.model, self.need(self.specs[event.model].claim), asked=True, used=self.now)
             engine.slots = self.specs[event.model].slots or event.slots or 1
             engine.ready_at = self.now if event.ready else None
             self.engines[event.instance] = engine
@@ -247,6 +247,14 @@ class Box:
     def usable(self, device: str) -> int:
         found = self.fleet.devices[device]
         return found.total - max(0, found.foreign - max(0, found.physical - found.total))
+
+    def need(self, claim: Claim) -> dict[str, int]:
+        """Who claims a whole device wants all that others leave of it; one that they have whole has nothing to want."""
+        found = {}
+        for device, size in claim.items():
+            whole = device in self.fleet.devices and size == self.fleet.devices[device].total
+            found[device] = self.usable(device) if whole and self.usable(device) > 0 else size
+        return found
 
     def held(self, device: str) -> int:
         return sum(engine.claim.get(device, 0) for engine in self.engines.values())
@@ -332,7 +340,7 @@ class Box:
             never = any(size > totals.get(device, 0) - staying.get(device, 0) for device, size in needed.items())
             now = any(
                 size > self.usable(device) - staying.get(device, 0)
-                for device, size in needed.items()
+                for device, size in self.need(needed).items()
                 if device in totals
             )
             since = self.blocked_since.get(ticket.model)
@@ -499,12 +507,12 @@ class Box:
         for name, state in self.fleet.models.items():
             since = self._wanted_since(name)
             if state.instance is None and since is not None and not self._held_up(name):
-                found.append((since, order[name], name, dict(state.claim)))
+                found.append((since, order[name], name, self.need(state.claim)))
         return [(since, name, claim) for since, _, name, claim in sorted(found)]
 
     def _held_up(self, model: str) -> bool:
         """Whether it would not fit even if all of ours but the pinned ones left."""
-        for device, size in self.fleet.models[model].claim.items():
+        for device, size in self.need(self.fleet.models[model].claim).items():
             staying = sum(
                 i.claim.get(device, 0) for i in self.fleet.live() if self.specs[i.model].pinned and i.phase in PRESENT
             )

@@ -57,7 +57,7 @@ def model(subject, folder):
     }
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(scope="module", params=ENGINES)  # a module's, so that all tests of one come together: less to load
 def engine(request):
     return request.param
 
