@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
@@ -201,6 +202,7 @@ class Engine(Protocol):
         module: the Python module that serves (`python -m`), where it is a Python program.
         default_port: where it listens when nothing tells it otherwise.
         stop_grace: seconds from SIGTERM to SIGKILL.
+        dying: lines by which it gives itself up while its process still runs, None if it has none.
         streams_to_abort: a non-streaming request goes on when its client leaves, so it is streamed and gathered (A8).
         facts_paths: paths asked (GET) once it is ready, their replies given to `served` and `serves`.
     """
@@ -210,6 +212,7 @@ class Engine(Protocol):
     module: str | None
     default_port: int
     stop_grace: float
+    dying: re.Pattern[str] | None = None
     streams_to_abort: bool
     facts_paths: tuple[str, ...]
 

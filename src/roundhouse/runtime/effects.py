@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from roundhouse.core.model import BecameReady, Exited, Found, Progressed, Start, Started, Stop
 from roundhouse.errors import LoadFailed, RouterError
-from roundhouse.ports import Endpoint, Tag
+from roundhouse.ports import Endpoint, Exit, Tag
 from roundhouse.runtime import farewell, groundwork, occupants
 from roundhouse.runtime.life import Life
 from roundhouse.runtime.loading import LAST_LINES, PROBE_TIMEOUT, Loading, replies, why_ended
@@ -22,6 +22,7 @@ from roundhouse.runtime.talk import carry_out
 from roundhouse.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Awaitable, Callable, Mapping
 
     from roundhouse.core.model import Event, InstanceId
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.upstream import Upstream
 
+DYING_GRACE = 1.0
+"""Seconds for an engine that has given itself up."""
 UNLOAD_LIMIT = 60.0
 """Seconds that bringing a model out of a process may take; then the process is ended."""
 
@@ -162,7 +165,7 @@ class Effects:
             if not life.ready:
                 await self._load(instance, life)
             assert life.handle is not None
-            ended = await life.handle.wait_exit()
+            ended = await self._end_of(life)
             reason, expected = self.hide(why_ended(life, ended)), ended.by_us or life.stopping
         except RouterError as error:
             reason, expected = self.hide(error.message), life.stopping
@@ -176,6 +179,26 @@ class Effects:
             reason = "stopped while it was being started"
         finally:
             await self._tidy(instance, life, reason, expected=expected)
+
+    async def _end_of(self, life: Life) -> Exit:
+        """Waits for an engine's exit, or for the words by which it gives itself up: those may come a minute before."""
+        assert life.handle is not None
+        if life.runnable.engine.dying is None:
+            return await life.handle.wait_exit()
+        loop = asyncio.get_running_loop()
+        exited = loop.create_task(life.handle.wait_exit(), name="exit")
+        dying = loop.create_task(_hear(life.handle, life.runnable.engine.dying), name="last words")
+        try:
+            await asyncio.wait((exited, dying), return_when=asyncio.FIRST_COMPLETED)
+            if exited.done() or life.stopping:
+                return await exited
+            assert life.endpoint is not None
+            self._upstream.abort(life.endpoint)
+            ended = await life.handle.stop(DYING_GRACE)
+            return Exit(ended.code)
+        finally:
+            exited.cancel()
+            dying.cancel()
 
     async def _tidy(self, instance: InstanceId, life: Life, reason: str, *, expected: bool) -> None:
         """Whatever happened: no process stays, connections are closed, and the planner hears of it once."""
@@ -286,6 +309,14 @@ class Effects:
             return False
         await life.handle.detach()
         return True
+
+
+async def _hear(handle: Handle, words: re.Pattern[str]) -> None:
+    """Returns when the engine has said so."""
+    async for line in handle.lines():
+        if words.search(line):
+            return
+    await asyncio.Event().wait()  # it ended without: its exit tells
 
 
 async def _nothing(_instance: InstanceId) -> None:

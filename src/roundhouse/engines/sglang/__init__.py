@@ -6,6 +6,7 @@ are of SGLang 0.5.23: its source, and runs on a CPU.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.engines import cards, options, paged
@@ -36,6 +37,10 @@ class SGLang(Engine):
     # On SIGTERM it finishes what it has taken, without limit, and looks every 5 s whether that is done; ours is closed
     # by then. Without requests it took 2 to 8 s, and 22 on a busy machine, for which no switch should wait.
     stop_grace = 10.0
+    # Seen on 0.5.23: after its scheduler's death the process lives on for 65 s, waiting for a core dump.
+    dying: re.Pattern[str] | None = re.compile(
+        r"^\[[^]]*\] (?:Subprocess \S+ \(pid=\d+\) crashed with exit code|SIGQUIT received\.)"
+    )
     streams_to_abort = False
     facts_paths: tuple[str, ...] = (info.MODELS, *info.SERVER)
 
