@@ -36,8 +36,8 @@ async def test_c3_a_model_in_a_unit_made_for_it(place):
         assert (shown(unit, "KillMode"), shown(unit, "Restart")) == ("control-group", "no")
         assert shown(unit, "MemoryMax") == str(1 << 30)
         assert "hush" not in subprocess.run(["systemctl", "show", unit], capture_output=True, text=True).stdout  # noqa: PLW1510 -- its text is what counts
-        log = (await running.api.get("/api/v1/models/one/log")).body.decode()
-        assert "loading the weights" in log
+        async with running.api.open("GET", "/api/v1/models/one/log?follow=1") as log:
+            await log.until("loading the weights")  # the journal is a moment behind
         child = Watched(one.notes("leaked")[0]["child"])
         await running.api.post("/api/v1/models/one/unload")
         assert child.gone()
