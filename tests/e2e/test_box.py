@@ -161,8 +161,9 @@ async def test_a9_a_broken_answer_ends_when_its_engines_end_is_known(place):
     place.write([model])
     async with inside(place) as house:
 
-        async def slow(_instance):
+        async def slow(_instance, **_kept):
             await asyncio.sleep(0.2)
+            return True
 
         house.effects.memory_back = slow
         events = await Api(place.port).events("one", fake={"die_after": 2})

@@ -7,17 +7,20 @@ import pytest
 from roundhouse.core.model import Device, Fleet, Found, Measured, ModelSpec
 from roundhouse.core.planner import step
 from roundhouse.ports import Reading
+from roundhouse.runtime import survey
 from roundhouse.runtime.survey import Survey
 
 GIB = 1 << 30
 
 
 class Reader:
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
+    """Gives readings one after another, the last one for ever."""
+
+    def __init__(self, *readings: Reading) -> None:
+        self.readings = list(readings)
 
     async def read(self, trees):
-        return self.reading
+        return self.readings.pop(0) if len(self.readings) > 1 else self.readings[0]
 
 
 async def told(ours, claim, size=7 * GIB):
@@ -28,10 +31,10 @@ async def told(ours, claim, size=7 * GIB):
     step(fleet, Found(1, "m", None, 1, ready=True), 0.0)
     events = []
     reading = Reading({"gpu0": 24 * GIB}, {"gpu0": 8 * GIB}, ours)
-    survey = Survey(Reader(reading), {}, fleet, dict, events.append)
-    await survey.read()
+    one = Survey(Reader(reading), {}, fleet, dict, events.append)
+    await one.read()
     events.clear()
-    survey.told(1, size)
+    one.told(1, size)
     return events
 
 
@@ -47,3 +50,20 @@ async def test_d1_it_replaces_the_estimate_where_no_figure_is_measured():
 )
 async def test_d1_it_counts_for_nothing_where_it_is_measured_or_can_t_be_placed(ours, claim):
     assert await told(ours, claim) == []
+
+
+@pytest.mark.parametrize(
+    ("left", "process_stays", "back"),
+    [(1, False, True), (3, False, False), (3, True, True), (5, True, False)],
+    ids=["gone", "a part is missing", "a process keeps its context", "an unload that did not work"],
+)
+async def test_d2_memory_is_waited_for(monkeypatch, left, process_stays, back):
+    """An engine of 8 GiB ends beside 2 GiB of others; `left` is what is used of its 8 afterwards."""
+    monkeypatch.setattr(survey, "SETTLE_LIMIT", 0.1)
+    fleet = Fleet([ModelSpec("m", claim={"gpu0": 8 * GIB})], [Device("gpu0", 24 * GIB)])
+    step(fleet, Found(1, "m", None, 1, ready=True), 0.0)
+    total = {"gpu0": 24 * GIB}
+    before = Reading(total, {"gpu0": 10 * GIB}, {1: {"gpu0": 8 * GIB}})
+    one = Survey(Reader(before, Reading(total, {"gpu0": (2 + left) * GIB})), {}, fleet, dict, lambda _: None)
+    await one.read()
+    assert await one.settled(1, process_stays=process_stays) is back

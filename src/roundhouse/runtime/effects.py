@@ -23,7 +23,7 @@ from roundhouse.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from roundhouse.core.model import Event, InstanceId
     from roundhouse.ports import Handle, Served
@@ -52,6 +52,14 @@ class Journal(Protocol):
         """A model did not come or go the way it should, for that reason."""
 
 
+class MemoryBack(Protocol):
+    """Waits until the memory of an instance that has gone is back; False if it does not come (spec D2)."""
+
+    async def __call__(self, instance: InstanceId, *, process_stays: bool = False) -> bool:
+        """Waits."""
+        ...
+
+
 class Effects:
     """The doer behind the supervisor. `post` takes events, `settle` waits until memory is back and read (spec D2)."""
 
@@ -67,7 +75,7 @@ class Effects:
         self.lives: dict[InstanceId, Life] = {}
         self.last_output: dict[str, list[str]] = {}
         self.post: Callable[[Event], None] = lambda _event: None
-        self.memory_back: Callable[[InstanceId], Awaitable[None]] = _nothing
+        self.memory_back: MemoryBack = _at_once
         self.memory_told: Callable[[InstanceId, int], None] = lambda _instance, _size: None
         self.secret: Callable[[str | None], None] = lambda _key: None
         self.hide: Callable[[str], str] = lambda text: text
@@ -210,7 +218,8 @@ class Effects:
             if life.handle is not None:
                 await self._end(life)
                 self.last_output[life.runnable.config.id] = life.handle.tail(LAST_LINES)
-            await self.memory_back(instance)
+            if not life.settled:
+                await self.memory_back(instance)
         finally:
             self.lives.pop(instance, None)
             if life.ready:
@@ -276,7 +285,7 @@ class Effects:
         if life.endpoint is not None:
             # llama-server waits for the next ping of an open stream before it ends on SIGTERM: close ours first.
             self._upstream.abort(life.endpoint)
-        if await self._brought_out(life):
+        if await self._brought_out(instance, life):
             return
         if life.handle is not None:
             await self._end(life)
@@ -295,7 +304,7 @@ class Effects:
                 self._journal.stuck(runnable.config.id, error.message)
         await life.handle.stop(grace)
 
-    async def _brought_out(self, life: Life) -> bool:
+    async def _brought_out(self, instance: InstanceId, life: Life) -> bool:
         """Brings a model out of a process that stays. A load under way has no other end than the process's."""
         runnable = life.runnable
         if self._closing or runnable.loads is None or not life.ready or life.handle is None or life.endpoint is None:
@@ -307,6 +316,10 @@ class Effects:
         except (LoadFailed, TimeoutError) as error:
             self._journal.stuck(runnable.config.id, str(error) or f"not done within {UNLOAD_LIMIT:.0f} s")
             return False
+        if not await self.memory_back(instance, process_stays=True):
+            self._journal.stuck(runnable.config.id, "its memory did not come back when it was unloaded")
+            return False
+        life.settled = life.dismissed = True
         await life.handle.detach()
         return True
 
@@ -319,8 +332,8 @@ async def _hear(handle: Handle, words: re.Pattern[str]) -> None:
     await asyncio.Event().wait()  # it ended without: its exit tells
 
 
-async def _nothing(_instance: InstanceId) -> None:
-    return None
+async def _at_once(instance: InstanceId, *, process_stays: bool = False) -> bool:
+    return True
 
 
 def _free_port() -> int:

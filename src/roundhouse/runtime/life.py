@@ -56,5 +56,6 @@ class Life:
     stopping: bool = False
     leaving: bool = False
     dismissed: bool = False
+    settled: bool = False
     moved: float = 0.0
     spoke: asyncio.Event = field(default_factory=asyncio.Event)

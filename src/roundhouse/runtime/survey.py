@@ -24,6 +24,10 @@ SETTLE_SHARE = 0.75
 """Part of an ended engine's memory that must be back; the rest may be somebody's new use (Ollama's figure)."""
 
 
+STAYING_SHARE = 0.5
+"""The same where the process stays; less than half back means that the unload did not work (seen with TabbyAPI)."""
+
+
 class Survey:
     """Turns readings into events. `trees` gives the root pid of each instance, `budgets` the configured sizes."""
 
@@ -75,8 +79,12 @@ class Survey:
         if len(devices) == 1:
             self._measured(instance, {devices[0]: size})
 
-    async def settled(self, instance: InstanceId) -> None:
-        """Returns when an ended engine's memory is back, at most after 30 s; then what is missing counts as foreign."""
+    async def settled(self, instance: InstanceId, *, process_stays: bool = False) -> bool:
+        """Waits until the memory of an engine that has ended is back; False if it is not within 30 s.
+
+        What is missing then counts as others' use. A process that stays keeps a part for itself: CUDA's context.
+        """
+        share = STAYING_SHARE if process_stays else SETTLE_SHARE
         held = {d: size for d, size in self.peak(instance).items() if not _returned_by_kernel(d)}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_LIMIT
@@ -84,11 +92,12 @@ class Survey:
         delay = 0.02
         while held and loop.time() < deadline:
             reading = await self.read()
-            back = (before.get(d, 0) - reading.used.get(d, 0) >= size * SETTLE_SHARE for d, size in held.items())
+            back = (before.get(d, 0) - reading.used.get(d, 0) >= size * share for d, size in held.items())
             if all(back):
-                return
+                return True
             await asyncio.sleep(delay)
             delay = min(0.5, delay * 1.5)
+        return not held
 
     def _devices(self, reading: Reading) -> list[Device]:
         found = []
