@@ -855,3 +855,12 @@ def test_a_model_known_to_be_unloadable_is_shown_as_failed_without_a_backoff():
     assert state.failure is not None
     assert state.failure.reason == "its file is gone"
     story.asks(1, "alpha") << start(1, "alpha")
+
+
+def test_d5_a_greedy_key_hears_of_its_own_limit_first():
+    """When it has filled the whole queue as well, 503 would blame the others."""
+    story = box(ModelSpec("alpha", claim=SIX), policy=Policy(queue_limit=2, queue_per_key=2))
+    story.asks(1, "alpha", key="ann") << start(1, "alpha")
+    story.asks(2, "alpha", key="ann") << nothing
+    story.asks(3, "alpha", key="ann") << refuse(3, TooManyRequests, "per_key")
+    story.asks(4, "alpha", key="bob") << refuse(4, QueueFull, "queue.limit")

@@ -170,16 +170,16 @@ def _objection(fleet: Fleet, ticket: Ticket, now: float) -> RouterError | None:
     if has_free_slot(fleet, state):
         return None
     policy = fleet.policy
-    if len(fleet.queued) >= policy.queue_limit:
-        return QueueFull(
-            f"{len(fleet.queued)} requests are waiting already, the limit (scheduling.queue.limit); try again later.",
-            retry_after=retry_estimate(state),
-        )
     mine = sum(1 for s in fleet.models.values() for t in s.queue if t.key == ticket.key)
     if mine >= policy.queue_per_key:
         return TooManyRequests(
             f"{mine} requests of this key are waiting already, the limit per key (scheduling.queue.per_key); "
             "wait for some to end.",
+            retry_after=retry_estimate(state),
+        )
+    if len(fleet.queued) >= policy.queue_limit:
+        return QueueFull(
+            f"{len(fleet.queued)} requests are waiting already, the limit (scheduling.queue.limit); try again later.",
             retry_after=retry_estimate(state),
         )
     return None
