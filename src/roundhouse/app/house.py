@@ -162,7 +162,6 @@ class House:
             m.id: specs.make_runnable(m, self._looked[m.id], launchers.of(m), self._build_of) for m in engines
         }
         self._engines = {m.id: m.engine for m in engines}
-        self._default_device = default
 
     def _make_runtime(self, found: Mapping[str, int]) -> None:
         config = self.config
