@@ -53,7 +53,6 @@ async def run_named(folder: str, install: str, unit: str) -> None:
         print(await handle.stop(5))
         handle = await systemd.start(TAG, Command(STUBBORN, unit=unit))
         await ready(handle)
-        await asyncio.sleep(0.5)
         print(await handle.stop(0.2))
         await systemd.start(TAG, Command(SCRIPT, unit=unit))
     async with launcher(folder, install, unit) as systemd:
