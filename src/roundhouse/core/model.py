@@ -67,6 +67,7 @@ class ModelSpec:
         settings: fingerprint of everything that decides how the engine runs; an engine found running under another
             fingerprint is not this model any more.
         claim: estimated bytes per device, seats included. Replaced by measured figures as they come.
+        elsewhere: claims of the other places where it may run instead, in the order of preference.
         slots: concurrent requests; None = what the engine reports once it is ready.
         ttl: seconds without a request after which it is unloaded; None = never.
         expected: seconds a load is expected to take, None = not known yet.
@@ -77,6 +78,7 @@ class ModelSpec:
     settings: str = ""
     kind: Kind = Kind.CHAT
     claim: Claim = field(default_factory=dict)
+    elsewhere: tuple[Claim, ...] = ()
     slots: int | None = None
     pinned: bool = False
     preload: bool = False
@@ -97,6 +99,10 @@ class Policy:
     tasks: TaskRule = TaskRule.RESIDENT
     task_model: str | None = None
     drain_timeout: float | None = None
+    max_wait: float | None = None
+    """How long a model waits for its turn; None = by its load time. 0 = strictly in the order of arrival."""
+    linger: float | None = None
+    """How long a model stays idle for a session that may go on while others wait; None = by its habits, 0 = never."""
     unwanted_grace: float = 10.0
     """A load that nobody waits for any more is given up after this long (spec A8)."""
     memory_wait: float = 30.0
@@ -109,6 +115,8 @@ class Ticket:
 
     Attributes:
         key: who asks (the API key's name); the per-key queue limit counts these.
+        user: who of those that share the key; a turn is shared fairly between keys and users (spec D5).
+        session: names the conversation or agent that it belongs to, whose think time may be lingered through (spec D4).
         task: a background task (spec D7): never a reason to switch models.
         allowed: models the key may use, None = all; a task is only moved to one of these.
     """
@@ -120,6 +128,8 @@ class Ticket:
     priority: int = 0
     task: bool = False
     allowed: frozenset[str] | None = None
+    user: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,12 +281,13 @@ class BecameReady:
 class Exited:
     """The processes are gone *and* the memory is back (or known to be held by somebody named in `reason`).
 
-    `reason` is in words; `expected` is true when we stopped it.
+    `reason` is in words; `expected` is true when we stopped it; `short` is true when it ended for want of memory.
     """
 
     instance: InstanceId
     reason: str
     expected: bool = False
+    short: bool = False
 
 
 @dataclass(frozen=True, slots=True)
