@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     Learned = Mapping[tuple[str, str], float]
     Peaks = Mapping[tuple[str, str], Mapping[str, int]]
 
-TTL_LOADS, TTL_LEAST, TTL_MOST = 10.0, 300.0, 3600.0
-"""`ttl: auto` without power figures: ten load times, within 5 and 60 minutes (spec D8)."""
 PEAK_MARGIN = 1.05
 """What is added to a measured peak for the next load: the next answer may be a little longer."""
 _NOT_ENGINE = {
@@ -132,7 +130,8 @@ def make_spec(
         pinned=model.pinned,
         preload=model.preload,
         priority=model.priority,
-        ttl=_ttl(model, expected),
+        ttl=None if model.ttl == "auto" else model.ttl,
+        ttl_auto=model.ttl == "auto",
         min_resident=model.min_resident,
         expected=expected,
         remote=remote,
@@ -199,6 +198,8 @@ def make_policy(config: Config) -> Policy:
         tasks=TaskRule(scheduling.tasks),
         task_model=scheduling.task_model,
         drain_timeout=scheduling.drain_timeout,
+        max_wait=None if scheduling.max_wait == "auto" else scheduling.max_wait,
+        linger=0.0 if scheduling.linger == "off" else None if scheduling.linger == "auto" else scheduling.linger,
     )
 
 
@@ -236,9 +237,3 @@ def _kind(model: ModelConfig, looked: Looked) -> Kind:
     if model.kind != "auto":
         return Kind(model.kind)
     return (looked.facts.kind if looked.facts else None) or Kind.CHAT
-
-
-def _ttl(model: ModelConfig, expected: float | None) -> float | None:
-    if model.ttl != "auto":
-        return model.ttl
-    return min(TTL_MOST, max(TTL_LEAST, TTL_LOADS * (expected or 0.0)))
