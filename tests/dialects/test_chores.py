@@ -107,6 +107,7 @@ def test_d7_titles_of_other_clients(prompt, name):
 def test_d7_chores_by_their_system_text(prompt, name):
     system = {"role": "system", "content": prompt}
     assert chores.recognised({"messages": [system, *said("hi")["messages"]]}) == name
+    assert chores.recognised({"messages": [system | {"role": "developer"}, *said("hi")["messages"]]}) == name
     assert chores.recognised(said("hi", system=prompt)) == name
     assert chores.recognised(said("hi", system=parts(CLAUDE_CODE, prompt))) == name
     assert (
@@ -124,6 +125,7 @@ def test_d7_chores_that_come_with_the_conversation(prompt, name, turns):
     assert chores.recognised(said(*["word"] * turns, prompt, tools=TOOLS)) == name
     assert not chores.recognised(said(*["word"] * turns, prompt, "word", "and then?", tools=TOOLS))
     assert not chores.recognised(said(*["word"] * turns, prompt, "word"))
+    assert not chores.recognised(said(*["word"] * turns, "word", prompt))  # a model's words
 
 
 def test_d7_a_long_conversation_is_a_chat_whatever_it_begins_with():
