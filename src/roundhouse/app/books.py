@@ -75,12 +75,14 @@ class Books:
                 completion_tokens=answer,
                 total_s=record.total_s,
             )
+            if record.task:
+                self._metrics.task_done(task=record.task, model=record.model, served_by=record.served_by)
             past = Request(
                 id=record.id,
                 at=record.at,
                 model=model,
                 key=record.key,
-                task="task" if record.task else "",
+                task=record.task,
                 status=record.status,
                 queue_s=record.queue_s,
                 load_s=record.load_s,
