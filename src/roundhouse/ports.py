@@ -7,7 +7,7 @@ formats, engines, launchers and runtime need not know one another.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import re
@@ -60,6 +60,71 @@ class Build:
     argv: tuple[str, ...]
     version: str = ""
     flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuName:
+    """What engines call a GPU.
+
+    Attributes:
+        uuid: 'GPU-…', the same whatever order a program counts in; '' where it is not known.
+        index: its number among the GPUs of its maker, in the order of their PCI addresses.
+        maker: 'nvidia' or 'amd'; '' where it is not known.
+    """
+
+    uuid: str = ""
+    index: int = 0
+    maker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine is to run, on a machine with GPUs.
+
+    Attributes:
+        gpus: the chosen ones in order, as many as there are `sizes` (bytes claimed) and `shares` (proportions of the
+            model, of any sum). None: on the processors alone.
+        machine: all GPUs that there are.
+        free: the user's own arguments say where, and count from all of the machine's GPUs: none may be hidden.
+    """
+
+    gpus: tuple[GpuName, ...] = ()
+    sizes: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+    machine: tuple[GpuName, ...] = ()
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user's own arguments of an engine say of its place.
+
+    Attributes:
+        ram: on no GPU.
+        gpus: numbers of GPUs, counted from those that the engine sees.
+        shares: proportions of the model on each of `gpus`, or on the first GPUs.
+        count: how many GPUs it takes.
+        everywhere: all GPUs that it sees.
+    """
+
+    ram: bool = False
+    gpus: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+    count: int | None = None
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of each of its devices that an engine is told to take, whatever its model needs (spec D1).
+
+    Attributes:
+        of: 'total', the physical size; 'free', what is free when it starts, so that it has to run alone.
+        part: 0..1.
+    """
+
+    of: Literal["total", "free"]
+    part: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +249,7 @@ class Loads(Protocol):
         """Names the process: models with the same one are loaded into it one after another."""
         ...
 
-    def load(self, model: ModelConfig, facts: ModelFacts | None) -> Talk:
+    def load(self, model: ModelConfig, facts: ModelFacts | None, place: Place | None = None) -> Talk:
         """Brings the model in, whatever is loaded; returns when it answers requests."""
         ...
 
@@ -216,8 +281,10 @@ class Engine(Protocol):
     streams_to_abort: bool
     facts_paths: tuple[str, ...]
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
-        """The command line for a model on 127.0.0.1:`port`."""
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
+        """The command line for a model on 127.0.0.1:`port`. Without a place nothing is said of devices."""
         ...
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
@@ -272,9 +339,17 @@ class Engine(Protocol):
         """Slots and context that its command line comes to; None where the engine itself decides."""
         return Served(model.slots, model.context)
 
-    def takes_all(self, model: ModelConfig) -> bool:
-        """Whether it is told to take the device's memory, more than the model needs (spec D1)."""
-        return False
+    def share(self, model: ModelConfig) -> Share | None:
+        """The part of its device that the user's arguments have it take; None where it takes what it needs."""
+        return None
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """What the user's arguments say of where it runs."""
+        return Wish()
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """Estimated bytes on each of several GPUs of these sizes; None if it can't be split or nothing can be said."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,12 +429,14 @@ class Reading:
         total, used: physical size and all use, per device.
         ours: per instance, bytes on each device held by its process tree.
         holders: the largest foreign users per device, as 'name (pid 123, 3.1 GiB)'.
+        names: what engines call each GPU.
     """
 
     total: Mapping[DeviceId, int]
     used: Mapping[DeviceId, int]
     ours: Mapping[InstanceId, Mapping[DeviceId, int]] = field(default_factory=dict)
     holders: Mapping[DeviceId, tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[DeviceId, GpuName] = field(default_factory=dict)
 
 
 class DeviceReader(Protocol):

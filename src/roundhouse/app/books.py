@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from roundhouse.app import claims
 from roundhouse.core.model import (
     BecameReady,
     Exited,
@@ -183,6 +184,7 @@ class Books:
         model = self._fleet.instances.get(event.instance)
         if model is None:
             return
-        settings = self._fleet.models[model].spec.settings
+        state = self._fleet.models[model]
+        settings = claims.key(state.spec.settings, state.instance.claim if state.instance is not None else event.claim)
         for device, size in event.claim.items():
             self._store.record_measurement(Measurement(model, settings, device, size, "peak", time.time()))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roundhouse.ports import Reading
+from roundhouse.ports import GpuName, Reading
 from roundhouse.runtime.processes import largest, resident, scan, tree
 
 if TYPE_CHECKING:
@@ -163,7 +163,8 @@ class NvmlReader:
             for instance, pids in members.items():
                 ours[instance][gpu.id] = sum(size for pid, size in by_pid.items() if pid in pids)
             holders[gpu.id] = largest(((p, size) for p, size in by_pid.items() if p not in known), processes)
-        return Reading(total, used, ours, holders)
+        names = {gpu.id: GpuName(gpu.uuid, index, "nvidia") for index, gpu in enumerate(self.gpus)}
+        return Reading(total, used, ours, holders, names)
 
     def _users(self, gpu: Gpu) -> dict[int, int]:
         """Bytes by pid. A process that computes and draws is in both lists with the same figure."""
@@ -202,11 +203,13 @@ class _Combined:
         used: dict[DeviceId, int] = {}
         ours: dict[InstanceId, dict[DeviceId, int]] = {}
         holders: dict[DeviceId, tuple[str, ...]] = {}
+        names: dict[DeviceId, GpuName] = {}
         for reader in self.readers:
             reading = await reader.read(trees)
             total.update(reading.total)
             used.update(reading.used)
             holders.update(reading.holders)
+            names.update(reading.names)
             for instance, sizes in reading.ours.items():
                 ours.setdefault(instance, {}).update(sizes)
-        return Reading(total, used, ours, holders)
+        return Reading(total, used, ours, holders, names)

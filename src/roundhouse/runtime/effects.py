@@ -88,7 +88,8 @@ class Effects:
     def do(self, action: Start | Stop) -> None:
         """Begins an action."""
         if isinstance(action, Start):
-            life = Life(self.models[action.model], self._clock())
+            runnable = self.models[action.model]
+            life = Life(runnable, self._clock(), runnable.place(action.claim))
             self.lives[action.instance] = life
             life.task = self._tasks.spawn(self._live(action.instance, life), f"engine of {action.model}")
         else:
@@ -234,7 +235,7 @@ class Effects:
     async def _launch(self, instance: InstanceId, life: Life) -> None:
         runnable = life.runnable
         port = runnable.remote.port if runnable.remote is not None else runnable.port or _free_port()
-        command = await runnable.command(port)
+        command = await runnable.command(port, life.place)
         if command.argv or command.unit is not None:
             await runnable.launcher.clear(command)
             if not runnable.launcher.running:

@@ -75,7 +75,8 @@ class Survey:
         model = self._fleet.instances.get(instance)
         if model is None or (self.last is not None and self.last.ours.get(instance)):
             return
-        devices = [name for name in self._fleet.models[model].spec.claim if not is_seat(name)]
+        held = self._fleet.models[model].instance
+        devices = [name for name in held.claim if not is_seat(name)] if held is not None else []
         if len(devices) == 1:
             self._measured(instance, {devices[0]: size})
 
@@ -114,7 +115,7 @@ class Survey:
         if state is None or state.instance is None:
             return
         peak = self._peaks.setdefault(instance, {})
-        peak.update({d: max(size, peak.get(d, 0)) for d, size in sizes.items() if d in state.spec.claim})
+        peak.update({d: max(size, peak.get(d, 0)) for d, size in sizes.items() if d in state.instance.claim})
         # While it lives it may still grow to what was estimated; only more than that is news for the ledger.
         claim = {d: max(size, state.instance.claim.get(d, 0)) for d, size in peak.items()}
         learned = {d: max(size, state.claim.get(d, 0)) for d, size in peak.items()}
