@@ -63,18 +63,19 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuName:
-    """What engines call a GPU.
+class Gpu:
+    """What a GPU is called outside.
 
     Attributes:
-        uuid: 'GPU-…', the same whatever order a program counts in; '' where it is not known.
-        index: its number among the GPUs of its maker, in the order of their PCI addresses.
-        maker: 'nvidia' or 'amd'; '' where it is not known.
+        uuid: as CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES takes it, whatever order a program counts in; '' where it
+            is not known.
+        vendor: nvidia or amd; '' where it is not known.
+        index: its number among those of its vendor, in the order of their PCI addresses. None: as they are listed.
     """
 
     uuid: str = ""
-    index: int = 0
-    maker: str = ""
+    vendor: str = ""
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +89,10 @@ class Place:
         free: the user's own arguments say where, and count from all of the machine's GPUs: none may be hidden.
     """
 
-    gpus: tuple[GpuName, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     sizes: tuple[int, ...] = ()
     shares: tuple[float, ...] = ()
-    machine: tuple[GpuName, ...] = ()
+    machine: tuple[Gpu, ...] = ()
     free: bool = False
 
 
@@ -356,13 +357,15 @@ class Engine(Protocol):
 class Tag:
     """How a running engine is recognised after a restart: kept by its launcher, given back by `found`.
 
-    `settings` is the ModelSpec fingerprint, `port` where it listens, `started` seconds since the epoch.
+    `settings` is the ModelSpec fingerprint, `port` where it listens, `started` seconds since the epoch, `claim` what it
+    was given when it started: bytes by device, {} where that is not known.
     """
 
     model: str
     settings: str
     port: int
     started: float
+    claim: Mapping[DeviceId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,14 +432,14 @@ class Reading:
         total, used: physical size and all use, per device.
         ours: per instance, bytes on each device held by its process tree.
         holders: the largest foreign users per device, as 'name (pid 123, 3.1 GiB)'.
-        names: what engines call each GPU.
+        gpus: which of the devices are GPUs.
     """
 
     total: Mapping[DeviceId, int]
     used: Mapping[DeviceId, int]
     ours: Mapping[InstanceId, Mapping[DeviceId, int]] = field(default_factory=dict)
     holders: Mapping[DeviceId, tuple[str, ...]] = field(default_factory=dict)
-    names: Mapping[DeviceId, GpuName] = field(default_factory=dict)
+    gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
 
 
 class DeviceReader(Protocol):

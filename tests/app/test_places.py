@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from roundhouse.app.places import Box, place_of
-from roundhouse.ports import GpuName
+from roundhouse.ports import Gpu
 from tests.app.twogpus import RAM_ONLY, A, B, box
 from tests.engines.models import GIB, model
 
@@ -34,7 +34,7 @@ def test_d2_no_gpu_is_hidden_from_arguments_that_count_them():
 
 def test_a_device_that_only_the_configuration_knows():
     declared = Box({"ram": GIB, "gpu1": GIB, "igpu": GIB})
-    assert place_of(model(), {"gpu1": 1}, declared).gpus == (GpuName(index=1),)
+    assert place_of(model(), {"gpu1": 1}, declared).gpus == (Gpu(index=1),)
     assert place_of(model(), {"igpu": 1}, declared) is None
 
 

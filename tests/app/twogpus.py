@@ -7,10 +7,10 @@ from roundhouse.app.places import Box
 from roundhouse.app.specs import Looked, fingerprint, make_spec
 from roundhouse.config.models import ModelConfig
 from roundhouse.engines import ENGINES
-from roundhouse.ports import GpuName
+from roundhouse.ports import Gpu
 from tests.engines.models import GIB, llama_8b
 
-A, B = GpuName("GPU-aaaa", 0, "nvidia"), GpuName("GPU-bbbb", 1, "nvidia")
+A, B = Gpu("GPU-aaaa", "nvidia", 0), Gpu("GPU-bbbb", "nvidia", 1)
 FACTS = llama_8b()
 LARGE = llama_8b(weights=20 * GIB)
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from roundhouse.engines.visible import environment, seen
-from roundhouse.ports import GpuName, Place
+from roundhouse.ports import Gpu, Place
 from tests.engines.models import GPUS, NONE, ONE, TWO
 
 NAMES = {f"gpu{gpu.index}": gpu for gpu in GPUS}
-AMD = (GpuName("GPU-1111111111111111", 0, "amd"), GpuName("GPU-2222222222222222", 1, "amd"))
+AMD = (Gpu("GPU-1111111111111111", "amd", 0), Gpu("GPU-2222222222222222", "amd", 1))
 
 
 def test_d2_gpus_are_told_by_uuid_in_order_and_counted_by_pci_address():
@@ -20,8 +20,13 @@ def test_d2_gpus_are_told_by_uuid_in_order_and_counted_by_pci_address():
 
 def test_d2_by_number_for_programs_that_can_read_nothing_else_and_where_no_uuid_is_known():
     assert environment(TWO, {}, numbers=True)["CUDA_VISIBLE_DEVICES"] == "0,2"
-    unnamed = Place((GpuName(index=1),), (1,), (1.0,), (GpuName(index=0), GpuName(index=1)))
+    unnamed = Place((Gpu(index=1),), (1,), (1.0,), (Gpu(index=0), Gpu(index=1)))
     assert environment(unnamed, {})["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_d2_parts_of_gpus_have_no_numbers():
+    part = Gpu("MIG-1234", "nvidia", 0)
+    assert environment(Place((part,), (1,), (1.0,), (part,)), {}, numbers=True)["CUDA_VISIBLE_DEVICES"] == "MIG-1234"
 
 
 def test_d2_in_ram_every_gpu_is_hidden():

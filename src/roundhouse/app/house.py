@@ -121,7 +121,7 @@ class House:
         readers = await asyncio.to_thread(devices.detect)
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
-        await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.names))
+        await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
         self._make_runtime(first.total)
         await self._adopt(held)
         await self._survey.read()

@@ -6,12 +6,12 @@ The user's own words to an engine (`env:`, `args:`) come before `devices:`, and 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from roundhouse.core.model import is_seat
 from roundhouse.engines import ENGINES, visible
-from roundhouse.ports import GpuName, Place
+from roundhouse.ports import Gpu, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ class Box:
 
     sizes: Mapping[DeviceId, int]
     physical: Mapping[DeviceId, int] = field(default_factory=dict)
-    names: Mapping[DeviceId, GpuName] = field(default_factory=dict)
+    names: Mapping[DeviceId, Gpu] = field(default_factory=dict)
 
     @property
     def gpus(self) -> tuple[DeviceId, ...]:
@@ -47,9 +47,14 @@ class Box:
         """Its physical size, else its budget; 0 for one that is not there."""
         return self.physical.get(device) or self.sizes.get(device, 0)
 
-    def known(self) -> dict[DeviceId, GpuName]:
-        """All GPUs with their names. One that is only configured goes by the number in its own."""
-        return {device: self.names.get(device) or GpuName(index=_number(device)[0]) for device in self.gpus}
+    def known(self) -> dict[DeviceId, Gpu]:
+        """All GPUs with their names and numbers. One that is only configured goes by the number in its own."""
+        found: dict[DeviceId, Gpu] = {}
+        for device in self.gpus:
+            gpu = self.names.get(device) or Gpu(index=_number(device)[0])
+            before = sum(other.vendor == gpu.vendor for other in found.values())
+            found[device] = gpu if gpu.index is not None else replace(gpu, index=before)
+        return found
 
     def called(self, name: str) -> DeviceId:
         """The device of that name; a GPU may be named by its UUID."""

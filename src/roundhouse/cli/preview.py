@@ -72,7 +72,7 @@ class _Bench:
     async def all(self) -> list[Preview]:
         readers = await asyncio.to_thread(devices.detect)
         found = await devices.combine(readers).read({})
-        self._box = Box({**found.total, **self._config.devices}, found.total, found.names)
+        self._box = Box({**found.total, **self._config.devices}, found.total, found.gpus)
         return [await self._one(model) for model in self._config.models.values()]
 
     async def _one(self, model: ModelConfig) -> Preview:

@@ -324,13 +324,17 @@ class Objected:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """After a restart: an engine of ours that still runs and serves `model` with today's settings."""
+    """After a restart: an engine of ours that still runs and serves `model` with today's settings.
+
+    `claim`: where it was placed; None = the first choice.
+    """
 
     instance: InstanceId
     model: str
     pid: int | None
     slots: int | None
     ready: bool
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from roundhouse.core.model import DeviceId
-    from roundhouse.ports import GpuName, Place
+    from roundhouse.ports import Gpu, Place
 
 CUDA: Final = "CUDA_VISIBLE_DEVICES"
 ORDER: Final = "CUDA_DEVICE_ORDER"
@@ -42,8 +42,8 @@ def environment(place: Place | None, theirs: Mapping[str, str], *, numbers: bool
         return {ORDER: BY_PCI}
     if not place.gpus:
         return _nothing(place)
-    nvidia = [gpu for gpu in place.gpus if gpu.maker != AMD]
-    amd = [gpu for gpu in place.gpus if gpu.maker == AMD]
+    nvidia = [gpu for gpu in place.gpus if gpu.vendor != AMD]
+    amd = [gpu for gpu in place.gpus if gpu.vendor == AMD]
     found: dict[str, str] = {}
     if nvidia:
         found |= {ORDER: BY_PCI, CUDA: _listed(nvidia, numbers=numbers)}
@@ -58,7 +58,7 @@ def said(env: Mapping[str, str]) -> bool:
     return any(name in env for name in VARIABLES)
 
 
-def seen(env: Mapping[str, str], names: Mapping[DeviceId, GpuName]) -> tuple[DeviceId, ...] | None:
+def seen(env: Mapping[str, str], names: Mapping[DeviceId, Gpu]) -> tuple[DeviceId, ...] | None:
     """The GPUs that a user's environment leaves visible, in its order; None where it says nothing that can be read.
 
     As CUDA does: UUIDs may be cut short, and the list ends at the first name that is no GPU. Parts of GPUs (MIG) are
@@ -78,19 +78,20 @@ def seen(env: Mapping[str, str], names: Mapping[DeviceId, GpuName]) -> tuple[Dev
     return tuple(found) or None
 
 
-def _meant(word: str, names: Mapping[DeviceId, GpuName], *, counted: bool) -> DeviceId | None:
+def _meant(word: str, names: Mapping[DeviceId, Gpu], *, counted: bool) -> DeviceId | None:
     if word.isdecimal():
         return next((device for device, name in names.items() if counted and name.index == int(word)), None)
     return next((device for device, name in names.items() if word and name.uuid.startswith(word)), None)
 
 
-def _listed(gpus: Sequence[GpuName], *, numbers: bool) -> str:
-    by_number = numbers or not all(gpu.uuid for gpu in gpus)
+def _listed(gpus: Sequence[Gpu], *, numbers: bool) -> str:
+    parts = any(gpu.uuid.startswith("MIG-") for gpu in gpus)  # have no numbers
+    by_number = (numbers and not parts) or not all(gpu.uuid for gpu in gpus)
     return ",".join(str(gpu.index) if by_number else gpu.uuid for gpu in gpus)
 
 
 def _nothing(place: Place) -> dict[str, str]:
     """HIP's runtime has no word for none; it takes a number that no GPU has."""
-    makers = {gpu.maker for gpu in place.machine}
-    found = {CUDA: ""} if makers != {AMD} else {}
-    return found | ({HIP: "-1"} if AMD in makers else {})
+    vendors = {gpu.vendor for gpu in place.machine}
+    found = {CUDA: ""} if vendors != {AMD} else {}
+    return found | ({HIP: "-1"} if AMD in vendors else {})

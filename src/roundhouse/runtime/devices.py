@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from roundhouse.ports import GpuName, Reading
+from roundhouse import ports
+from roundhouse.ports import Reading
 from roundhouse.runtime.processes import largest, resident, scan, tree
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class NvmlReader:
             for instance, pids in members.items():
                 ours[instance][gpu.id] = sum(size for pid, size in by_pid.items() if pid in pids)
             holders[gpu.id] = largest(((p, size) for p, size in by_pid.items() if p not in known), processes)
-        names = {gpu.id: GpuName(gpu.uuid, index, "nvidia") for index, gpu in enumerate(self.gpus)}
+        names = {gpu.id: ports.Gpu(gpu.uuid, "nvidia", int(gpu.id.removeprefix("gpu"))) for gpu in self.gpus}
         return Reading(total, used, ours, holders, names)
 
     def _users(self, gpu: Gpu) -> dict[int, int]:
@@ -203,13 +204,13 @@ class _Combined:
         used: dict[DeviceId, int] = {}
         ours: dict[InstanceId, dict[DeviceId, int]] = {}
         holders: dict[DeviceId, tuple[str, ...]] = {}
-        names: dict[DeviceId, GpuName] = {}
+        names: dict[DeviceId, ports.Gpu] = {}
         for reader in self.readers:
             reading = await reader.read(trees)
             total.update(reading.total)
             used.update(reading.used)
             holders.update(reading.holders)
-            names.update(reading.names)
+            names.update(reading.gpus)
             for instance, sizes in reading.ours.items():
                 ours.setdefault(instance, {}).update(sizes)
         return Reading(total, used, ours, holders, names)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
 
-    from roundhouse.core.model import Event, InstanceId
+    from roundhouse.core.model import Claim, Event, InstanceId
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.upstream import Upstream
@@ -88,22 +88,29 @@ class Effects:
     def do(self, action: Start | Stop) -> None:
         """Begins an action."""
         if isinstance(action, Start):
-            runnable = self.models[action.model]
-            life = Life(runnable, self._clock(), runnable.place(action.claim))
+            life = Life(self.models[action.model], self._clock(), action.claim)
             self.lives[action.instance] = life
             life.task = self._tasks.spawn(self._live(action.instance, life), f"engine of {action.model}")
         else:
             self._tasks.spawn(self._stop(action.instance), f"stop of {action.model}")
 
     def adopt(
-        self, instance: InstanceId, model: str, handle: Handle, endpoint: Endpoint, served: Served | None
+        self,
+        instance: InstanceId,
+        model: str,
+        handle: Handle,
+        endpoint: Endpoint,
+        served: Served | None,
+        claim: Claim | None = None,
     ) -> None:
-        """Takes over an engine that runs already; `served` is None while it still loads."""
-        life = Life(self.models[model], self._clock(), handle=handle, endpoint=endpoint, ready=served is not None)
+        """Takes over an engine that runs already; `served` is None while it still loads, `claim` where not known."""
+        life = Life(
+            self.models[model], self._clock(), claim or {}, handle=handle, endpoint=endpoint, ready=served is not None
+        )
         life.served, life.moved = served, self._clock()
         self.lives[instance] = life
         slots = served.slots if served else None
-        self.post(Found(instance, model, handle.pid, slots, ready=life.ready))
+        self.post(Found(instance, model, handle.pid, slots, ready=life.ready, claim=claim))
         life.task = self._tasks.spawn(self._live(instance, life), f"adopted engine of {model}")
 
     def served_name(self, instance: InstanceId) -> str:
@@ -242,7 +249,7 @@ class Effects:
                 await asyncio.to_thread(_check_free, port)
                 await asyncio.to_thread(groundwork.edit, command.edits)
         life.endpoint = await self.endpoint_for(runnable, port, make_key=command.unit is None)
-        tag = Tag(runnable.config.id, runnable.identity, port, time.time())
+        tag = Tag(runnable.config.id, runnable.identity, port, time.time(), life.claim)
         life.handle = await runnable.launcher.start(tag, command)
         life.moved = self._clock()
         self.post(Started(instance, life.handle.pid))

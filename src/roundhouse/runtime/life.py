@@ -58,11 +58,14 @@ class Runnable:
 
 @dataclass(slots=True)
 class Life:
-    """One instance: since when (`started`), where it was placed, what it is by now, and when it last moved."""
+    """One instance: since when (`started`), what it was given of the devices, what it is now, and when it last moved.
+
+    `claim` is {} for one that was found, where that is not known.
+    """
 
     runnable: Runnable
     started: float
-    place: Place | None = None
+    claim: Claim = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
     handle: Handle | None = None
     endpoint: Endpoint | None = None
@@ -74,3 +77,8 @@ class Life:
     settled: bool = False
     moved: float = 0.0
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def place(self) -> Place | None:
+        """Where its engine runs; None where nothing is said of that."""
+        return self.runnable.place(self.claim) if self.claim else None

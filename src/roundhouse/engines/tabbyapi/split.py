@@ -40,7 +40,7 @@ def options(model: ModelConfig, place: Place | None) -> dict[str, Any]:
     decided = not OWN.isdisjoint(model.tabby.options) or visible.said(model.env)
     if place is None or place.free or not place.gpus or len(place.machine) < 2 or decided:
         return {}
-    sizes = dict(zip((gpu.index for gpu in place.gpus), place.sizes, strict=True))
+    sizes = dict(zip((gpu.index or 0 for gpu in place.gpus), place.sizes, strict=True))
     last = max(sizes)
     split = [sizes.get(index, 0) * (SPARE if index == last else 1) for index in range(last + 1)]
     return {GPU_SPLIT: [math.ceil(size / GIB * 10) / 10 for size in split], AUTO: False}
