@@ -144,7 +144,7 @@ def test_d2_an_engine_cut_across_gpus_by_the_user_takes_groups_of_so_many():
     three = Box({f"gpu{n}": 24 * GIB for n in range(3)})
     asked = vllm("-tp", "2")
     assert [list(claim) for claim in spec(asked, on=three)] == [["gpu0", "gpu1"], ["gpu1", "gpu2"]]
-    assert set(spec(asked, on=three)[0].values()) == {ENGINES["vllm"].footprint(asked, FACTS, 2)}
+    assert set(spec(asked, on=three)[0].values()) == {ENGINES["vllm"].footprint(asked, FACTS, gpus=2)}
     assert [set(claim) for claim in spec(vllm("-tp", "2", devices=("gpu2", "gpu0")), on=three)] == [{"gpu2", "gpu0"}]
 
 

@@ -93,7 +93,7 @@ class VLLM(Engine):
         pool = paged.pool(model, facts, flags.said(model))
         return Served(pool.slots, pool.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None, gpus: int = 1) -> int | None:
+    def footprint(self, model: ModelConfig, facts: ModelFacts | None, *, gpus: int = 1) -> int | None:
         """Weights and cache on one GPU, of so many, and 3 GiB; None without facts.
 
         The last is what three processes take on a CPU with a toy model (0.64 + 0.61 + 1.8 GB measured). That a GPU
@@ -122,5 +122,5 @@ class VLLM(Engine):
 
     def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
         """The same on each, whatever their sizes."""
-        each = self.footprint(model, facts, len(sizes))
+        each = self.footprint(model, facts, gpus=len(sizes))
         return None if each is None else (each,) * len(sizes)
