@@ -347,19 +347,34 @@ class Launcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """What a GPU is called outside: `uuid` is as CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES takes it.
+
+    `vendor` is nvidia or amd.
+    """
+
+    uuid: str
+    vendor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
-    """Devices as measured (bytes).
+    """Devices as measured (bytes). A device that could not be read is in none of it.
 
     Attributes:
         total, used: physical size and all use, per device.
         ours: per instance, bytes on each device held by its process tree.
         holders: the largest foreign users per device, as 'name (pid 123, 3.1 GiB)'.
+        gpus: which of the devices are GPUs.
+        opaque: devices that do not tell what each process holds; a process missing there may hold something.
     """
 
     total: Mapping[DeviceId, int]
     used: Mapping[DeviceId, int]
     ours: Mapping[InstanceId, Mapping[DeviceId, int]] = field(default_factory=dict)
     holders: Mapping[DeviceId, tuple[str, ...]] = field(default_factory=dict)
+    gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
+    opaque: frozenset[DeviceId] = frozenset()
 
 
 class DeviceReader(Protocol):

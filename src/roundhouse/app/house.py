@@ -117,7 +117,7 @@ class House:
             held = await stack.enter_async_context(hold_engines(config, self._environ))
         self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
         self.upstream = await stack.enter_async_context(Upstream())
-        readers = await asyncio.to_thread(devices.detect)
+        readers = await devices.detect()
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
         await self._make_models(held, first.total)

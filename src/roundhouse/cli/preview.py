@@ -66,7 +66,7 @@ class _Bench:
         self._room: dict[str, int] = {}
 
     async def all(self) -> list[Preview]:
-        readers = await asyncio.to_thread(devices.detect)
+        readers = await devices.detect()
         found = (await devices.combine(readers).read({})).total
         self._room = {**found, **self._config.devices}
         return [await self._one(model) for model in self._config.models.values()]
