@@ -264,6 +264,10 @@ class Engine(Protocol):
         """The reason, in one line of words, why an engine with these last lines ended."""
         ...
 
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """Whether an engine with these last lines ended for want of memory, so that more room would help it."""
+        ...
+
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Estimated bytes when loaded, None if nothing can be said."""
         ...
@@ -292,10 +296,14 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an engine ended: its exit code, or minus the signal; `by_us` when we stopped it."""
+    """How an engine ended: its exit code, or minus the signal; `by_us` when we stopped it.
+
+    `starved` when its launcher knows that the kernel ended it for want of memory.
+    """
 
     code: int | None
     by_us: bool = False
+    starved: bool = False
 
 
 class Handle(Protocol):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from roundhouse.config.models import ModelConfig
-    from roundhouse.ports import Command, Endpoint, Engine, Handle, KeyFile, Launcher, Loads, ModelFacts, Served
+    from roundhouse.ports import Command, Endpoint, Engine, Exit, Handle, KeyFile, Launcher, Loads, ModelFacts, Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class Runnable:
 
 @dataclass(slots=True)
 class Life:
-    """One instance: since when (`started`), what it is by now, and when it last moved."""
+    """One instance: since when (`started`), what it is by now, and when it last moved.
+
+    `ended` is how its process ended by itself, `kills` how many the kernel had ended for want of memory before.
+    """
 
     runnable: Runnable
     started: float
@@ -58,4 +61,6 @@ class Life:
     dismissed: bool = False
     settled: bool = False
     moved: float = 0.0
+    ended: Exit | None = None
+    kills: int = 0
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
