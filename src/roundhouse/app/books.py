@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from roundhouse.api.record import Record
-    from roundhouse.core.model import Action, Event, Fleet
+    from roundhouse.core.model import Action, Event, Fleet, InstanceId
     from roundhouse.observe.bus import Bus
     from roundhouse.observe.metrics import Metrics
     from roundhouse.observe.store import Store
@@ -54,6 +54,7 @@ class Books:
         self._log = log
         self._engines = engines
         self._fleet = fleet
+        self._loads: dict[InstanceId, float] = {}
 
     def request(self, record: Record) -> None:
         """A request has ended."""
@@ -178,11 +179,15 @@ class Books:
 
     def measured(self, event: Event, _actions: list[Action], _now: float) -> None:
         """What engines really occupy is remembered for later estimates (spec D1)."""
+        if isinstance(event, Exited):
+            self._loads.pop(event.instance, None)
         if not isinstance(event, Measured):
             return
         model = self._fleet.instances.get(event.instance)
         if model is None:
             return
         settings = self._fleet.models[model].spec.settings
-        for device, size in event.claim.items():
-            self._store.record_measurement(Measurement(model, settings, device, size, "peak", time.time()))
+        now = time.time()
+        load = self._loads.setdefault(event.instance, now)
+        for device, size in event.peak.items():
+            self._store.record_measurement(Measurement(model, settings, device, size, "peak", now, load))

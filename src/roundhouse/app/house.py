@@ -39,6 +39,7 @@ from roundhouse.observe.redact import Secrets
 from roundhouse.observe.store import Store
 from roundhouse.runtime import devices
 from roundhouse.runtime.effects import Effects
+from roundhouse.runtime.peaks import Peaks
 from roundhouse.runtime.supervisor import Supervisor
 from roundhouse.runtime.survey import Survey
 from roundhouse.runtime.tasks import Tasks, until
@@ -149,13 +150,13 @@ class House:
     async def _make_models(self, held: Held, found: Mapping[str, int]) -> None:
         """Looks at every model's files and makes what planner and effects need to know."""
         config = self.config
-        learned, peaks = await self._store.expected_all(), await self._store.peaks_all()
+        learned, self._peaks = await self._store.expected_all(), await self._store.peaks_all()
         default = next((d for d in sorted({*found, *config.devices}) if d.startswith("gpu")), "ram")
         engines = [m for m in config.models.values() if not m.any_of]
         self._looked = await asyncio.to_thread(lambda: {m.id: specs.look(m) for m in engines})
         self._about = {m.id: specs.about(m, self._looked[m.id]) for m in engines}
         sizes = {**found, **config.devices}
-        self._specs = [specs.make_spec(m, self._looked[m.id], default, learned, peaks, sizes) for m in engines]
+        self._specs = [specs.make_spec(m, self._looked[m.id], default, learned, self._peaks, sizes) for m in engines]
         launchers = Launchers(held)
         self._kept = launchers.kept
         self._runnables = {
@@ -174,7 +175,8 @@ class House:
         self.supervisor = Supervisor(fleet, self.effects, clock)
         self._stack.push_async_exit(self.supervisor)
         self.effects.post = self.supervisor.post
-        self._survey = Survey(self._reader, config.devices, fleet, self.effects.trees, self.supervisor.post)
+        peaks = Peaks(fleet, self._peaks)
+        self._survey = Survey(self._reader, config.devices, fleet, self.effects.trees, self.supervisor.post, peaks)
         self.effects.memory_back = self._survey.settled
         self.effects.memory_told = self._survey.told
         self.effects.secret, self.effects.hide = self._secrets.add, self._secrets.text

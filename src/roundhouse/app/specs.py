@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from roundhouse.api.state import About
+from roundhouse.core.margins import next_claim
 from roundhouse.core.model import Kind, ModelSpec, Policy, TaskRule
 from roundhouse.engines import ENGINES
 from roundhouse.engines.openai import endpoint_of, words_of
@@ -23,7 +24,7 @@ from roundhouse.runtime.files import facts_of
 from roundhouse.runtime.life import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from roundhouse.config.models import Config, ModelConfig
@@ -31,12 +32,10 @@ if TYPE_CHECKING:
 
     Builds = Callable[[ModelConfig, Engine], Awaitable[Build]]
     Learned = Mapping[tuple[str, str], float]
-    Peaks = Mapping[tuple[str, str], Mapping[str, int]]
+    Peaks = Mapping[tuple[str, str], Mapping[str, Sequence[int]]]
 
 TTL_LOADS, TTL_LEAST, TTL_MOST = 10.0, 300.0, 3600.0
 """`ttl: auto` without power figures: ten load times, within 5 and 60 minutes (spec D8)."""
-PEAK_MARGIN = 1.05
-"""What is added to a measured peak for the next load: the next answer may be a little longer."""
 _NOT_ENGINE = {
     *("id", "name", "description", "tags", "unlisted", "aliases", "set", "strip", "status", "any_of"),
     *("ttl", "pinned", "preload", "priority", "min_resident", "max_instances", "load_timeout", "memory", "devices"),
@@ -121,8 +120,9 @@ def make_spec(
     expected = model.load_timeout.expected or learned.get((model.id, settings))
     # A process of others' that takes our models one after another can hold only one of them.
     remote = model.launcher == "attached" and engine_of(model).loads(model) is None
-    peak = {d: min(int(size * PEAK_MARGIN), sizes.get(d, 0)) for d, size in peaks.get((model.id, settings), {}).items()}
-    claim = {} if remote else _claim(model, looked, default_device, peak, sizes)
+    measured = peaks.get((model.id, settings), {})
+    learned_claim = {device: min(next_claim(found), sizes.get(device, 0)) for device, found in measured.items()}
+    claim = {} if remote else _claim(model, looked, default_device, learned_claim, sizes)
     return ModelSpec(
         id=model.id,
         settings=settings,
@@ -208,16 +208,17 @@ def about(model: ModelConfig, looked: Looked) -> About:
 
 
 def _claim(
-    model: ModelConfig, looked: Looked, default_device: str, peak: Mapping[str, int], sizes: Mapping[str, int]
+    model: ModelConfig, looked: Looked, default_device: str, learned: Mapping[str, int], sizes: Mapping[str, int]
 ) -> dict[str, int]:
-    """Bytes per device, and seats: a fixed port and a unit can be had by one engine only (spec C3b)."""
+    """Bytes per device, and seats: a fixed port and a unit can be had by one engine only (spec C3b).
+
+    What was learned replaces what is thought, on the devices where it runs as things are configured now.
+    """
     device = model.devices[0] if model.devices else default_device
     engine = engine_of(model)
     claim: dict[str, int]
     if model.launcher == "attached":
         claim = {}  # what it holds counts as others' use
-    elif peak:
-        claim = dict(peak)
     elif model.memory is not None:
         claim = {d or device: size for d, size in model.memory.items()}
     elif engine.takes_all(model) or model.script is not None:
@@ -225,6 +226,7 @@ def _claim(
         claim = {device: sizes.get(device, 0)}
     else:
         claim = {device: engine.footprint(model, looked.facts) or 0}
+    claim = {d: learned.get(d, size) for d, size in claim.items()}
     if (port := port_of(model)) is not None:
         claim[f"port:{port}"] = 1
     if model.service is not None:

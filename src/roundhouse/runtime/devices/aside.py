@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 LIMIT = 10.0
 """Seconds. nvidia-smi takes two or three where the driver is not kept loaded (no persistence mode)."""
+PAUSE = 60.0
+"""Seconds for which a program that gave no answer in time is not asked again, so that readings are not late by it."""
 KILLED_LIMIT = 1.0
 """Seconds in which a killed process is gone, unless the driver holds it."""
 
@@ -76,6 +78,7 @@ class Program:
         self._folders = tuple(folders)
         self._limit = limit
         self._stuck: asyncio.subprocess.Process | None = None
+        self._not_before = 0.0
 
     async def run(self, *arguments: str) -> str:
         """Its standard output, whatever its exit code. Raises Unreadable when there is none, or it takes too long."""
@@ -84,6 +87,9 @@ class Program:
             raise Unreadable(f"{self._name} is not here")
         if self._stuck is not None and self._stuck.returncode is None:
             raise Unreadable(f"an earlier {self._name} has not ended yet")
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._not_before:
+            raise Unreadable(f"{self._name} gave no answer a moment ago")
         quiet = asyncio.subprocess.DEVNULL
         try:
             process = await asyncio.create_subprocess_exec(
@@ -96,6 +102,7 @@ class Program:
             async with asyncio.timeout(self._limit):
                 out, _ = await process.communicate()
         except TimeoutError:
+            self._not_before = loop.time() + PAUSE
             raise Unreadable(f"{self._name} gave no answer within {self._limit:.0f} s") from None
         finally:
             await _end(process)
