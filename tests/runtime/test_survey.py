@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import pairwise
+
 import pytest
 
-from roundhouse.core.model import Device, Fleet, Found, Measured, ModelSpec
+from roundhouse.core.model import Arrived, Device, Fleet, Found, Measured, ModelSpec, Surveyed, Ticket
 from roundhouse.core.planner import step
 from roundhouse.ports import Reading
 from roundhouse.runtime import survey
 from roundhouse.runtime.peaks import Peaks
-from roundhouse.runtime.survey import Survey
+from roundhouse.runtime.survey import BUSY_EVERY, IDLE_EVERY, Survey
+from tests.support.virtual_loop import run_virtually
 
 GIB = 1 << 30
 
@@ -109,3 +113,33 @@ async def test_d2_where_nobody_can_measure_the_gpu_is_read_once_more():
     events.clear()
     assert await one.settled(1)
     assert [event.devices[0].foreign for event in events] == [0]
+
+
+def test_d2_memory_is_read_often_while_engines_live_or_somebody_waits():
+    """Who waits for memory that others hold is not to wait for the next idle reading too."""
+
+    async def main():
+        fleet = Fleet([ModelSpec("m", claim={"gpu0": 8 * GIB})], [Device("gpu0", 24 * GIB, foreign=20 * GIB)])
+        times: list[float] = []
+        loop = asyncio.get_running_loop()
+        held = Reading({"gpu0": 24 * GIB}, {"gpu0": 20 * GIB})
+        one = Survey(Reader(held), {}, fleet, dict, lambda event: times.append(loop.time()), Peaks(fleet, {}))
+
+        async def within(seconds: float) -> list[float]:
+            times.clear()
+            await asyncio.sleep(seconds)
+            return times[:]
+
+        task = loop.create_task(one.run())
+        idle = await within(60.5)
+        step(fleet, Arrived(Ticket(1, "m", 0.0)), loop.time())
+        waiting = await within(10)
+        step(fleet, Surveyed((Device("gpu0", 24 * GIB),)), loop.time())
+        step(fleet, Found(1, "m", None, 1, ready=True), loop.time())
+        living = await within(10)
+        task.cancel()
+        return idle, waiting, living
+
+    idle, waiting, living = run_virtually(main())
+    assert {b - a for a, b in pairwise(idle)} == {IDLE_EVERY + IDLE_EVERY % BUSY_EVERY}
+    assert len(waiting) == len(living) == 10 / BUSY_EVERY

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from roundhouse.runtime.peaks import Peaks
 
 BUSY_EVERY, IDLE_EVERY = 2.0, 15.0
-"""Seconds between readings while engines live, and while none does."""
+"""Seconds between readings while engines live or requests wait, and else."""
 SETTLE_LIMIT = 30.0
 """Seconds for which an ended engine's memory is waited for (spec D2)."""
 SETTLE_SHARE = 0.75
@@ -52,9 +52,16 @@ class Survey:
 
     async def run(self) -> None:
         """Reads until cancelled."""
+        loop, due = asyncio.get_running_loop(), 0.0
         while True:
-            await self.read()
-            await asyncio.sleep(BUSY_EVERY if self._fleet.instances else IDLE_EVERY)
+            if self._is_busy() or loop.time() >= due:
+                await self.read()
+                due = loop.time() + IDLE_EVERY
+            await asyncio.sleep(BUSY_EVERY)
+
+    def _is_busy(self) -> bool:
+        """Whether an engine lives, or somebody may be waiting for memory that others hold."""
+        return bool(self._fleet.instances or self._fleet.queued)
 
     async def read(self) -> Reading:
         """One reading, told to the planner."""
