@@ -70,7 +70,7 @@ TESTED_ELSEWHERE = {
     "runtime/life.py": NO_LOGIC,
     "runtime/loading.py": "tests/e2e/test_faults.py: loads that go wrong in each way",
     "runtime/movement.py": "tests/e2e/test_faults.py: a load that stands still",
-    "runtime/processes.py": "tests/runtime/test_devices.py",
+    "runtime/processes.py": "tests/runtime/devices/test_ram.py",
     "runtime/tasks.py": WHOLE,
 }
 """Modules without a test file of their own, each with the place where it is tested."""

@@ -332,6 +332,10 @@ class Engine(Protocol):
         """The reason, in one line of words, why an engine with these last lines ended."""
         ...
 
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """Whether an engine with these last lines ended for want of memory, so that more room would help it."""
+        ...
+
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Estimated bytes when loaded, None if nothing can be said."""
         ...
@@ -370,10 +374,14 @@ class Tag:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an engine ended: its exit code, or minus the signal; `by_us` when we stopped it."""
+    """How an engine ended: its exit code, or minus the signal; `by_us` when we stopped it.
+
+    `starved` when its launcher knows that the kernel ended it for want of memory.
+    """
 
     code: int | None
     by_us: bool = False
+    starved: bool = False
 
 
 class Handle(Protocol):
@@ -426,13 +434,14 @@ class Launcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Devices as measured (bytes).
+    """Devices as measured (bytes). A device that could not be read is in none of it.
 
     Attributes:
         total, used: physical size and all use, per device.
         ours: per instance, bytes on each device held by its process tree.
         holders: the largest foreign users per device, as 'name (pid 123, 3.1 GiB)'.
         gpus: which of the devices are GPUs.
+        opaque: devices that do not tell what each process holds; a process missing there may hold something.
     """
 
     total: Mapping[DeviceId, int]
@@ -440,6 +449,7 @@ class Reading:
     ours: Mapping[InstanceId, Mapping[DeviceId, int]] = field(default_factory=dict)
     holders: Mapping[DeviceId, tuple[str, ...]] = field(default_factory=dict)
     gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
+    opaque: frozenset[DeviceId] = frozenset()
 
 
 class DeviceReader(Protocol):

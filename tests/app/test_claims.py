@@ -5,9 +5,14 @@ import pytest
 from roundhouse.app.places import Box
 from roundhouse.app.specs import Looked, fingerprint
 from roundhouse.config.models import ModelConfig, Tabby
+from roundhouse.core.margins import next_claim
 from roundhouse.engines import ENGINES
 from tests.app.twogpus import FACTS, LARGE, RAM_ONLY, box, estimate, measured, spec
 from tests.engines.models import GIB, llama_8b, model
+
+
+def margin(size: int) -> int:
+    return next_claim([size])
 
 
 def test_d2_without_devices_any_gpu_that_is_large_enough_will_do():
@@ -70,14 +75,14 @@ def test_d1_memory_in_one_figure_is_for_any_one_gpu_or_divided():
 
 def test_d1_a_figure_measured_on_one_gpu_holds_for_another():
     peaks = measured(model(), {"gpu1": 10 * GIB})
-    assert spec(model(), peaks=peaks) == tuple({d: int(10 * GIB * 1.05)} for d in ("gpu0", "gpu1"))
+    assert spec(model(), peaks=peaks) == tuple({d: margin(10 * GIB)} for d in ("gpu0", "gpu1"))
 
 
 def test_d1_what_was_measured_here_wins_over_what_was_there():
     peaks = measured(model(), {"gpu1": 10 * GIB}, {"gpu0": 8 * GIB})
     assert [*map(dict, spec(model(), peaks=peaks))] == [
-        {"gpu0": int(8 * GIB * 1.05)},
-        {"gpu1": int(10 * GIB * 1.05)},
+        {"gpu0": margin(8 * GIB)},
+        {"gpu1": margin(10 * GIB)},
     ]
 
 
@@ -88,7 +93,7 @@ def test_d1_a_figure_of_ram_says_nothing_of_gpus():
 def test_d1_a_divided_figure_holds_for_the_same_devices_only():
     asked = model(devices=("gpu0", "gpu1"))
     figure = {"gpu0": 5 * GIB, "gpu1": 3 * GIB}
-    assert spec(asked, peaks=measured(asked, figure)) == ({d: int(s * 1.05) for d, s in figure.items()},)
+    assert spec(asked, peaks=measured(asked, figure)) == ({d: margin(s) for d, s in figure.items()},)
     assert spec(model(), peaks=measured(model(), figure))[0] == {"gpu0": estimate(model())}
 
 
@@ -100,8 +105,8 @@ def test_d1_figures_of_single_gpus_are_no_divided_one():
 
 def test_d1_figures_of_older_versions_count_where_they_are_of_one_device():
     settings = fingerprint(model(), Looked(FACTS, None, 0))
-    assert spec(model(), peaks={("m", settings): {"gpu0": 10 * GIB}})[0] == {"gpu0": int(10 * GIB * 1.05)}
-    assert spec(model(), peaks={("m", settings): {"gpu0": 1, "gpu1": 1}})[0] == {"gpu0": estimate(model())}
+    assert spec(model(), peaks={("m", settings): {"gpu0": [10 * GIB]}})[0] == {"gpu0": margin(10 * GIB)}
+    assert spec(model(), peaks={("m", settings): {"gpu0": [1], "gpu1": [1]}})[0] == {"gpu0": estimate(model())}
 
 
 def test_d1_a_measured_figure_is_never_more_than_there_is():
@@ -126,7 +131,7 @@ def test_d1_a_share_is_of_the_physical_size_whatever_the_budget():
 def test_d1_a_share_must_be_free_at_the_start_whatever_was_measured():
     share = vllm("--gpu-memory-utilization", "0.25")
     assert spec(share, peaks=measured(share, {"gpu0": GIB}))[0] == {"gpu0": 6 * GIB}
-    assert spec(share, peaks=measured(share, {"gpu0": 7 * GIB}))[0] == {"gpu0": 7 * GIB}
+    assert spec(share, peaks=measured(share, {"gpu0": 7 * GIB}))[0] == {"gpu0": margin(7 * GIB)}
 
 
 def test_d1_a_share_of_several_gpus_is_taken_of_each():

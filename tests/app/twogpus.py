@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from roundhouse.app import claims
 from roundhouse.app.places import Box
 from roundhouse.app.specs import Looked, fingerprint, make_spec
 from roundhouse.config.models import ModelConfig
+from roundhouse.core.margins import run_at
 from roundhouse.engines import ENGINES
 from roundhouse.ports import Gpu
 from tests.engines.models import GIB, llama_8b
@@ -34,4 +34,4 @@ def estimate(asked, facts=FACTS) -> int:
 
 def measured(asked, *figures, facts=FACTS):
     settings = fingerprint(asked, Looked(facts, None, 0))
-    return {(asked.id, claims.key(settings, figure)): figure for figure in figures}
+    return {(asked.id, run_at(settings, figure)): {d: [size] for d, size in figure.items()} for figure in figures}

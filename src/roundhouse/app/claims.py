@@ -9,11 +9,11 @@ import math
 from typing import TYPE_CHECKING
 
 from roundhouse.app.places import RAM, spots
-from roundhouse.core.model import is_seat
+from roundhouse.core.margins import AT, next_claim
 from roundhouse.engines import ENGINES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from roundhouse.app.places import Box, Spot
     from roundhouse.config.models import ModelConfig
@@ -21,31 +21,29 @@ if TYPE_CHECKING:
     from roundhouse.ports import ModelFacts
 
     Measured = Mapping[frozenset[DeviceId], Mapping[DeviceId, int]]
-    Peaks = Mapping[tuple[str, str], Mapping[str, int]]
-
-PEAK_MARGIN = 1.05
-"""What is added to a measured peak for the next load: the next answer may be a little longer."""
-_AT = "@"
-
-
-def key(settings: str, claim: Claim) -> str:
-    """Under what a measurement is remembered: what was run, and on which devices together."""
-    return settings + _AT + "+".join(sorted(device for device in claim if not is_seat(device)))
+    Peaks = Mapping[tuple[str, str], Mapping[str, Sequence[int]]]
 
 
 def measured(model: str, settings: str, peaks: Peaks) -> Measured:
-    """Peaks by the devices that they were measured on together. Older ones, without these, count where there is one."""
+    """What the latest loads come to, by the devices that they were measured on together.
+
+    Older figures, without these, count where there is one.
+    """
     found: dict[frozenset[DeviceId], Mapping[DeviceId, int]] = {}
     old = peaks.get((model, settings), {})
     if len(old) == 1:
-        found[frozenset(old)] = old
-    start = settings + _AT
+        found[frozenset(old)] = _next(old)
+    start = settings + AT
     for (name, run), sizes in peaks.items():
         if name == model and run.startswith(start):
             devices = frozenset(run.removeprefix(start).split("+"))
             if devices == set(sizes):
-                found[devices] = sizes
+                found[devices] = _next(sizes)
     return found
+
+
+def _next(sizes: Mapping[DeviceId, Sequence[int]]) -> dict[DeviceId, int]:
+    return {device: next_claim(last) for device, last in sizes.items()}
 
 
 def claims(model: ModelConfig, facts: ModelFacts | None, box: Box, known: Measured) -> tuple[Claim, ...]:
@@ -77,7 +75,7 @@ def _single(model: ModelConfig, facts: ModelFacts | None, box: Box, known: Measu
     if (share := _shared(model, box, device)) is not None:
         return max(share, min(_measured_alone(known, device) or 0, box.sizes.get(device, 0)))
     if (peak := _measured_alone(known, device)) is not None:
-        return min(int(peak * PEAK_MARGIN), box.sizes.get(device, 0))
+        return min(peak, box.sizes.get(device, 0))
     if model.memory:
         return sum(model.memory.values())
     if model.script is not None:
@@ -125,10 +123,10 @@ def _singles(known: Measured) -> Iterator[tuple[DeviceId, int]]:
 
 
 def _again(sizes: Mapping[DeviceId, int] | None, box: Box) -> dict[DeviceId, int] | None:
-    """The same once more, a little larger, but never more than there is."""
+    """The same once more, but never more than there is."""
     if sizes is None:
         return None
-    return {d: min(int(size * PEAK_MARGIN), box.sizes.get(d, 0)) for d, size in sizes.items()}
+    return {d: min(size, box.sizes.get(d, 0)) for d, size in sizes.items()}
 
 
 def _fits(claim: Claim, box: Box) -> bool:

@@ -70,7 +70,7 @@ class _Bench:
         self._box = Box({})
 
     async def all(self) -> list[Preview]:
-        readers = await asyncio.to_thread(devices.detect)
+        readers = await devices.detect()
         found = await devices.combine(readers).read({})
         self._box = Box({**found.total, **self._config.devices}, found.total, found.gpus)
         return [await self._one(model) for model in self._config.models.values()]

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 SLOTS: Final = 64
 """Concurrent requests where nothing says how many: enough not to be the limit, few enough for file descriptors."""
 
+OUT_OF_MEMORY: Final = re.compile(
+    r"out of memory|OutOfMemory|OUT_OF_MEMORY|Cannot allocate memory|std::bad_alloc|failed to allocate", re.IGNORECASE
+)
+
 UP_BUT_NO_SUCH_PATH: Final = frozenset({401, 403, 404, 405})
 
 
@@ -68,6 +72,10 @@ class OpenAICompatible(Engine):
     def failure(self, lines: Sequence[str]) -> str:
         """Its last line that says something."""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """By words that engines of all kinds have for it, CUDA's and the C library's among them."""
+        return any(OUT_OF_MEMORY.search(line) for line in lines)
 
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Nothing can be said; `memory:` does."""

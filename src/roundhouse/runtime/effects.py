@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from roundhouse.core.model import BecameReady, Exited, Found, Progressed, Start, Started, Stop
 from roundhouse.errors import LoadFailed, RouterError
 from roundhouse.ports import Endpoint, Exit, Tag
-from roundhouse.runtime import farewell, groundwork, occupants
+from roundhouse.runtime import farewell, groundwork, occupants, shortage
 from roundhouse.runtime.life import Life
 from roundhouse.runtime.loading import LAST_LINES, PROBE_TIMEOUT, Loading, replies, why_ended
 from roundhouse.runtime.talk import carry_out
@@ -180,13 +180,14 @@ class Effects:
 
     async def _live(self, instance: InstanceId, life: Life) -> None:
         reason, expected = "ended for an unknown reason", False
+        life.kills = await asyncio.to_thread(shortage.kills)
         try:
             if life.handle is None:
                 await self._launch(instance, life)
             if not life.ready:
                 await self._load(instance, life)
             assert life.handle is not None
-            ended = await self._end_of(life)
+            ended = life.ended = await self._end_of(life)
             reason, expected = self.hide(why_ended(life, ended)), ended.by_us or life.stopping
         except RouterError as error:
             reason, expected = self.hide(error.message), life.stopping
@@ -227,6 +228,7 @@ class Effects:
             return
         if life.endpoint is not None:
             self._upstream.abort(life.endpoint)
+        short = not expected and shortage.caused(life, reason)
         try:
             if life.handle is not None:
                 await self._end(life)
@@ -237,7 +239,7 @@ class Effects:
             self.lives.pop(instance, None)
             if life.ready:
                 self._journal.exited(life.runnable.config.id, reason, expected=expected)
-            self.post(Exited(instance, reason, expected=expected))
+            self.post(Exited(instance, reason, expected=expected, short=short))
 
     async def _launch(self, instance: InstanceId, life: Life) -> None:
         runnable = life.runnable

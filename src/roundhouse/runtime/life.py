@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Command,
         Endpoint,
         Engine,
+        Exit,
         Handle,
         KeyFile,
         Launcher,
@@ -61,6 +62,7 @@ class Life:
     """One instance: since when (`started`), what it was given of the devices, what it is now, and when it last moved.
 
     `claim` is {} for one that was found, where that is not known.
+    `ended` is how its process ended by itself, `kills` how many the kernel had ended for want of memory before.
     """
 
     runnable: Runnable
@@ -76,6 +78,8 @@ class Life:
     dismissed: bool = False
     settled: bool = False
     moved: float = 0.0
+    ended: Exit | None = None
+    kills: int = 0
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

@@ -76,6 +76,7 @@ class Loading:
     def _judge(self, exited: asyncio.Task[Exit], watch: asyncio.Task[None], work: asyncio.Task[None]) -> None:
         """An engine that has ended is not ready, whatever it said last."""
         if exited.done():
+            self._life.ended = exited.result()
             if not self._life.stopping:
                 raise LoadFailed(why_ended(self._life, exited.result()))
         elif watch.done():

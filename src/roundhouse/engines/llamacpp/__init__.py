@@ -66,6 +66,10 @@ class LlamaCpp(Engine):
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
 
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """By its own words."""
+        return log.out_of_memory(lines)
+
     def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
         """The layout's."""
         plan = layout.layout(model, facts)

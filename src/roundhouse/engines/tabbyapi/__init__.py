@@ -121,6 +121,10 @@ class TabbyAPI(Engine):
         """The reason in words, without a full stop; '' when the log tells none."""
         return log.failure(lines)
 
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """By its own words."""
+        return log.out_of_memory(lines)
+
     def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
         """The context that is always asked for; how many requests at once is its own to say."""
         return Served(model.slots, settings.wanted(model, facts).context if model.tabby is not None else model.context)

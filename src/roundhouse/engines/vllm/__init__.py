@@ -88,6 +88,10 @@ class VLLM(Engine):
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
 
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """By its own words."""
+        return log.out_of_memory(lines)
+
     def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
         """The pool's."""
         pool = paged.pool(model, facts, flags.said(model))
