@@ -47,7 +47,6 @@ TESTED_ELSEWHERE = {
     "app/programs.py": "tests/cli/test_check.py, tests/real",
     "app/serve.py": "tests/e2e/test_life.py",
     "app/sockets.py": "tests/e2e/test_life.py: inherited ones; tests/e2e/test_faults.py: a taken port",
-    "app/specs.py": WHOLE,
     "cli/options.py": NO_LOGIC,
     "cli/preview.py": "tests/cli/test_check.py",
     "cli/screen.py": "tests/cli: the commands that print with it",
@@ -71,7 +70,7 @@ TESTED_ELSEWHERE = {
     "runtime/life.py": NO_LOGIC,
     "runtime/loading.py": "tests/e2e/test_faults.py: loads that go wrong in each way",
     "runtime/movement.py": "tests/e2e/test_faults.py: a load that stands still",
-    "runtime/processes.py": "tests/runtime/test_devices.py",
+    "runtime/processes.py": "tests/runtime/devices/test_ram.py",
     "runtime/tasks.py": WHOLE,
 }
 """Modules without a test file of their own, each with the place where it is tested."""
@@ -79,6 +78,7 @@ TESTED_ELSEWHERE = {
 LONG = {
     "src/roundhouse/core/model.py": "the vocabulary of the core; apart it would be read together all the same",
     "src/roundhouse/launchers/keeper.py": "runs isolated from our packages, so it is one file",
+    "src/roundhouse/ports.py": "the words between engines, launchers and runtime, which are read together too",
     "src/roundhouse/runtime/upstream.py": "one HTTP client's protocol, the only file that knows its parser",
 }
 """Files that are longer than a file should be, with the reason."""

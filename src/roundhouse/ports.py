@@ -7,7 +7,7 @@ formats, engines, launchers and runtime need not know one another.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import re
@@ -60,6 +60,72 @@ class Build:
     argv: tuple[str, ...]
     version: str = ""
     flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What a GPU is called outside.
+
+    Attributes:
+        uuid: as CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES takes it, whatever order a program counts in; '' where it
+            is not known.
+        vendor: nvidia or amd; '' where it is not known.
+        index: its number among those of its vendor, in the order of their PCI addresses. None: as they are listed.
+    """
+
+    uuid: str = ""
+    vendor: str = ""
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine is to run, on a machine with GPUs.
+
+    Attributes:
+        gpus: the chosen ones in order, as many as there are `sizes` (bytes claimed) and `shares` (proportions of the
+            model, of any sum). None: on the processors alone.
+        machine: all GPUs that there are.
+        free: the user's own arguments say where, and count from all of the machine's GPUs: none may be hidden.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    sizes: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+    machine: tuple[Gpu, ...] = ()
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user's own arguments of an engine say of its place.
+
+    Attributes:
+        ram: on no GPU.
+        gpus: numbers of GPUs, counted from those that the engine sees.
+        shares: proportions of the model on each of `gpus`, or on the first GPUs.
+        count: how many GPUs it takes.
+        everywhere: all GPUs that it sees.
+    """
+
+    ram: bool = False
+    gpus: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+    count: int | None = None
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of each of its devices that an engine is told to take, whatever its model needs (spec D1).
+
+    Attributes:
+        of: 'total', the physical size; 'free', what is free when it starts, so that it has to run alone.
+        part: 0..1.
+    """
+
+    of: Literal["total", "free"]
+    part: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +250,7 @@ class Loads(Protocol):
         """Names the process: models with the same one are loaded into it one after another."""
         ...
 
-    def load(self, model: ModelConfig, facts: ModelFacts | None) -> Talk:
+    def load(self, model: ModelConfig, facts: ModelFacts | None, place: Place | None = None) -> Talk:
         """Brings the model in, whatever is loaded; returns when it answers requests."""
         ...
 
@@ -216,8 +282,10 @@ class Engine(Protocol):
     streams_to_abort: bool
     facts_paths: tuple[str, ...]
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
-        """The command line for a model on 127.0.0.1:`port`."""
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
+        """The command line for a model on 127.0.0.1:`port`. Without a place nothing is said of devices."""
         ...
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
@@ -264,6 +332,10 @@ class Engine(Protocol):
         """The reason, in one line of words, why an engine with these last lines ended."""
         ...
 
+    def out_of_memory(self, lines: Sequence[str]) -> bool:
+        """Whether an engine with these last lines ended for want of memory, so that more room would help it."""
+        ...
+
     def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
         """Estimated bytes when loaded, None if nothing can be said."""
         ...
@@ -272,30 +344,44 @@ class Engine(Protocol):
         """Slots and context that its command line comes to; None where the engine itself decides."""
         return Served(model.slots, model.context)
 
-    def takes_all(self, model: ModelConfig) -> bool:
-        """Whether it is told to take the device's memory, more than the model needs (spec D1)."""
-        return False
+    def share(self, model: ModelConfig) -> Share | None:
+        """The part of its device that the user's arguments have it take; None where it takes what it needs."""
+        return None
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """What the user's arguments say of where it runs."""
+        return Wish()
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """Estimated bytes on each of several GPUs of these sizes; None if it can't be split or nothing can be said."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
     """How a running engine is recognised after a restart: kept by its launcher, given back by `found`.
 
-    `settings` is the ModelSpec fingerprint, `port` where it listens, `started` seconds since the epoch.
+    `settings` is the ModelSpec fingerprint, `port` where it listens, `started` seconds since the epoch, `claim` what it
+    was given when it started: bytes by device, {} where that is not known.
     """
 
     model: str
     settings: str
     port: int
     started: float
+    claim: Mapping[DeviceId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How an engine ended: its exit code, or minus the signal; `by_us` when we stopped it."""
+    """How an engine ended: its exit code, or minus the signal; `by_us` when we stopped it.
+
+    `starved` when its launcher knows that the kernel ended it for want of memory.
+    """
 
     code: int | None
     by_us: bool = False
+    starved: bool = False
 
 
 class Handle(Protocol):
@@ -348,18 +434,22 @@ class Launcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Devices as measured (bytes).
+    """Devices as measured (bytes). A device that could not be read is in none of it.
 
     Attributes:
         total, used: physical size and all use, per device.
         ours: per instance, bytes on each device held by its process tree.
         holders: the largest foreign users per device, as 'name (pid 123, 3.1 GiB)'.
+        gpus: which of the devices are GPUs.
+        opaque: devices that do not tell what each process holds; a process missing there may hold something.
     """
 
     total: Mapping[DeviceId, int]
     used: Mapping[DeviceId, int]
     ours: Mapping[InstanceId, Mapping[DeviceId, int]] = field(default_factory=dict)
     holders: Mapping[DeviceId, tuple[str, ...]] = field(default_factory=dict)
+    gpus: Mapping[DeviceId, Gpu] = field(default_factory=dict)
+    opaque: frozenset[DeviceId] = frozenset()
 
 
 class DeviceReader(Protocol):

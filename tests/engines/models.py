@@ -7,10 +7,17 @@ from typing import Any
 
 from roundhouse.config.models import ModelConfig
 from roundhouse.core.model import Kind
-from roundhouse.ports import ModelFacts
+from roundhouse.ports import Gpu, ModelFacts, Place
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "llamacpp"
 MIB = 2**20
+GIB = 2**30
+
+GPUS = tuple(Gpu(f"GPU-{letter * 8}", "nvidia", index) for index, letter in enumerate("abc"))
+"""A machine with three."""
+ONE = Place(GPUS[1:2], (8 * GIB,), (1.0,), GPUS)
+TWO = Place((GPUS[0], GPUS[2]), (16 * GIB, 8 * GIB), (2.0, 1.0), GPUS)
+NONE = Place(machine=GPUS)
 
 
 def model(**settings: Any) -> ModelConfig:

@@ -1,5 +1,6 @@
 import asyncio
 import math
+import sqlite3
 import statistics
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from roundhouse.observe.store import Load, Measurement, Request, Retention, Store
+from roundhouse.observe.store import MIGRATIONS, Load, Measurement, Request, Retention, Store
 
 NOW = 1_800_000_000.0
 
@@ -63,13 +64,35 @@ def test_c5_three_of_four_of_the_last_eight_loads_did_not_take_longer(tmp_path_f
     assert sum(each < expected for each in last) < math.ceil(0.75 * len(last))
 
 
-async def test_d1_peaks_are_the_most_ever_measured_per_device(store):
-    for device, size in (("gpu0", 5), ("gpu0", 9), ("gpu0", 7), ("ram", 3)):
-        store.record_measurement(Measurement("alpha", "s1", device, size, "pss", NOW))
-    store.record_measurement(Measurement("alpha", "s2", "gpu0", 100, "pss", NOW))
-    assert await store.peaks("alpha", "s1") == {"gpu0": 9, "ram": 3}
+async def test_d1_peaks_are_the_most_that_each_load_held_per_device_newest_first(store):
+    for size, at in ((5, 1.0), (9, 2.0), (7, 3.0)):
+        store.record_measurement(Measurement("alpha", "s1", "gpu0", size, "pss", at, 1.0))
+    store.record_measurement(Measurement("alpha", "s1", "ram", 3, "pss", 2.0, 1.0))
+    store.record_measurement(Measurement("alpha", "s1", "gpu0", 4, "pss", 9.0, 8.0))
+    store.record_measurement(Measurement("alpha", "s2", "gpu0", 100, "pss", NOW, NOW))
+    assert await store.peaks("alpha", "s1") == {"gpu0": [4, 9], "ram": [3]}
     assert await store.peaks("alpha", "other") == {}
-    assert await store.peaks_all() == {("alpha", "s1"): {"gpu0": 9, "ram": 3}, ("alpha", "s2"): {"gpu0": 100}}
+    assert await store.peaks_all() == {("alpha", "s1"): {"gpu0": [4, 9], "ram": [3]}, ("alpha", "s2"): {"gpu0": [100]}}
+
+
+async def test_d1_peaks_of_old_loads_are_not_looked_at(store):
+    for load in range(20):
+        store.record_measurement(Measurement("alpha", "s1", "gpu0", 100 - load, "pss", NOW, float(load)))
+    assert await store.peaks("alpha", "s1") == {"gpu0": [81, 82, 83, 84, 85, 86, 87, 88]}
+
+
+async def test_g5_measurements_from_before_loads_were_told_apart_are_one_load(tmp_path):
+    with sqlite3.connect(tmp_path / "roundhouse.db") as old:
+        for statement in MIGRATIONS[0]:
+            old.execute(statement)
+        rows = [("a", "gpu0", 5), ("a", "gpu0", 9), ("a", "ram", 3), ("b", "gpu0", 7), ("a", "gpu0", 8)]
+        insert = "INSERT INTO measurements (model, settings, device, bytes, source, at) VALUES (?, 's', ?, ?, 'x', 1)"
+        old.executemany(insert, rows)
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    async with Store(tmp_path / "roundhouse.db") as store:
+        store.record_measurement(Measurement("a", "s", "gpu0", 4, "pss", NOW, NOW))
+        assert await store.peaks_all() == {("a", "s"): {"gpu0": [4, 9], "ram": [3]}, ("b", "s"): {"gpu0": [7]}}
 
 
 async def test_g5_requests_come_back_as_recorded_newest_first(store):
@@ -120,13 +143,16 @@ async def test_e6_a_model_that_is_loaded_often_does_not_push_out_the_others(tmp_
     keep = Retention(per_model=5, loads=6, measurements=6)
     async with Store(tmp_path / "roundhouse.db", retention=keep) as store:
         store.record_load(load(7.0, model="rare"))
-        store.record_measurement(Measurement("rare", "s1", "gpu0", 7, "pss", NOW))
+        store.record_measurement(Measurement("rare", "s1", "gpu0", 7, "pss", NOW, NOW))
         for n in range(100):
             store.record_load(load(float(n)))
-            store.record_measurement(Measurement("alpha", "s1", "gpu0", 1000 - n, "pss", NOW))
+            store.record_measurement(Measurement("alpha", "s1", "gpu0", 1000 - n, "pss", NOW, float(n)))
     async with Store(tmp_path / "roundhouse.db", retention=keep) as store:
         assert set(await store.expected_all()) == {("rare", "s1"), ("alpha", "s1")}
-        assert await store.peaks_all() == {("rare", "s1"): {"gpu0": 7}, ("alpha", "s1"): {"gpu0": 1000}}
+        assert await store.peaks_all() == {
+            ("rare", "s1"): {"gpu0": [7]},
+            ("alpha", "s1"): {"gpu0": [901, 902, 903, 904, 905]},
+        }
         counts = await store._database.run(
             lambda db: db.execute("SELECT (SELECT count(*) FROM loads), (SELECT count(*) FROM measurements)").fetchone()
         )
@@ -138,7 +164,7 @@ async def test_e6_all_models_together_are_bounded(tmp_path):
     async with Store(tmp_path / "roundhouse.db", retention=keep) as store:
         for n in range(20):
             store.record_load(load(1.0, model=f"m{n}"))
-            store.record_measurement(Measurement(f"m{n}", "s1", "gpu0", 7, "pss", NOW))
+            store.record_measurement(Measurement(f"m{n}", "s1", "gpu0", 7, "pss", NOW, NOW))
     async with Store(tmp_path / "roundhouse.db", retention=keep) as store:
         assert {model for model, _ in await store.expected_all()} == {f"m{n}" for n in range(14, 20)}
         assert {model for model, _ in await store.peaks_all()} == {f"m{n}" for n in range(14, 20)}

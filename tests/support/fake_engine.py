@@ -77,6 +77,10 @@ class Engine:
         options = self.options
         print("loading the weights", flush=True)
         await gate(options.load_gate)
+        for held in options.gpu:
+            uuid, _, size = held.partition("=")
+            with Path(os.environ["FAKE_NVML"]).open("a") as file:
+                file.write(f"process {uuid} {os.getpid()} {size}\n")
         if options.die_load:
             print(options.die_load, flush=True)
             os._exit(3)
@@ -236,8 +240,9 @@ def write_whole(writer: asyncio.StreamWriter, status: int, body: bytes, kind: st
 
 async def run(options: argparse.Namespace) -> None:
     engine = Engine(options)
+    told = ("ROUNDHOUSE", "PORT", "VISIBLE_DEVICES", "DEVICE_ORDER")
     engine.note(
-        "start", port=options.port, env={k: v for k, v in os.environ.items() if "ROUNDHOUSE" in k or k == "PORT"}
+        "start", port=options.port, env={k: v for k, v in os.environ.items() if any(part in k for part in told)}
     )
     if options.leak:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
@@ -262,6 +267,7 @@ def main() -> None:
     parser.add_argument("--die-load", default="", help="last words of one that dies at the end of its load")
     parser.add_argument("--never", action="store_true", help="stays at 503")
     parser.add_argument("--deaf", action="store_true", help="ignores SIGTERM")
+    parser.add_argument("--gpu", action="append", default=[], help="UUID=BYTES that it holds there (see fake_nvml.c)")
     parser.add_argument("--leak", action="store_true", help="starts a child in a session of its own")
     options = parser.parse_args()
     if options.die_at_start:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from roundhouse.core.margins import run_at
 from roundhouse.core.model import (
     BecameReady,
     Exited,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from roundhouse.api.record import Record
-    from roundhouse.core.model import Action, Event, Fleet
+    from roundhouse.core.model import Action, Event, Fleet, InstanceId
     from roundhouse.observe.bus import Bus
     from roundhouse.observe.metrics import Metrics
     from roundhouse.observe.store import Store
@@ -54,6 +55,7 @@ class Books:
         self._log = log
         self._engines = engines
         self._fleet = fleet
+        self._loads: dict[InstanceId, float] = {}
 
     def request(self, record: Record) -> None:
         """A request has ended."""
@@ -180,11 +182,16 @@ class Books:
 
     def measured(self, event: Event, _actions: list[Action], _now: float) -> None:
         """What engines really occupy is remembered for later estimates (spec D1)."""
+        if isinstance(event, Exited):
+            self._loads.pop(event.instance, None)
         if not isinstance(event, Measured):
             return
         model = self._fleet.instances.get(event.instance)
         if model is None:
             return
-        settings = self._fleet.models[model].spec.settings
-        for device, size in event.claim.items():
-            self._store.record_measurement(Measurement(model, settings, device, size, "peak", time.time()))
+        state = self._fleet.models[model]
+        settings = run_at(state.spec.settings, state.instance.claim if state.instance is not None else event.claim)
+        now = time.time()
+        load = self._loads.setdefault(event.instance, now)
+        for device, size in event.peak.items():
+            self._store.record_measurement(Measurement(model, settings, device, size, "peak", now, load))

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from roundhouse.api.state import About
+from roundhouse.app import claims
+from roundhouse.app.places import place_of
 from roundhouse.core.model import Kind, ModelSpec, Policy, TaskRule
-from roundhouse.engines import ENGINES
+from roundhouse.engines import ENGINES, visible
 from roundhouse.engines.openai import endpoint_of, words_of
 from roundhouse.errors import LoadFailed
 from roundhouse.formats.errors import FormatError
@@ -26,18 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from roundhouse.app.claims import Peaks
+    from roundhouse.app.places import Box
     from roundhouse.config.models import Config, ModelConfig
-    from roundhouse.ports import Engine, Launcher, ModelFacts
+    from roundhouse.ports import Engine, Launcher, ModelFacts, Place
 
     Builds = Callable[[ModelConfig, Engine], Awaitable[Build]]
     Learned = Mapping[tuple[str, str], float]
-    Peaks = Mapping[tuple[str, str], Mapping[str, int]]
 
-PEAK_MARGIN = 1.05
-"""What is added to a measured peak for the next load: the next answer may be a little longer."""
 _NOT_ENGINE = {
     *("id", "name", "description", "tags", "unlisted", "aliases", "set", "strip", "status", "any_of"),
-    *("ttl", "pinned", "preload", "priority", "min_resident", "max_instances", "load_timeout", "memory", "devices"),
+    *("ttl", "pinned", "preload", "priority", "min_resident", "max_instances", "load_timeout", "memory"),
 }
 """Keys that say nothing of how the engine process runs, so that changing one restarts nothing."""
 
@@ -111,21 +112,20 @@ def _digest(model: ModelConfig, told: object) -> str:
     return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS) + secret.encode()).hexdigest()[:16]
 
 
-def make_spec(
-    model: ModelConfig, looked: Looked, default_device: str, learned: Learned, peaks: Peaks, sizes: Mapping[str, int]
-) -> ModelSpec:
-    """What the planner knows of a model; `sizes` are bytes per device, which no remembered peak may exceed."""
+def make_spec(model: ModelConfig, looked: Looked, box: Box, learned: Learned, peaks: Peaks) -> ModelSpec:
+    """What the planner knows of a model."""
     settings = fingerprint(model, looked)
     expected = model.load_timeout.expected or learned.get((model.id, settings))
     # A process of others' that takes our models one after another can hold only one of them.
     remote = model.launcher == "attached" and engine_of(model).loads(model) is None
-    peak = {d: min(int(size * PEAK_MARGIN), sizes.get(d, 0)) for d, size in peaks.get((model.id, settings), {}).items()}
-    claim = {} if remote else _claim(model, looked, default_device, peak, sizes)
+    first, *others = claims.claims(model, looked.facts, box, claims.measured(model.id, settings, peaks))
+    seats = _seats(model)
     return ModelSpec(
         id=model.id,
         settings=settings,
         kind=_kind(model, looked),
-        claim=claim,
+        claim={} if remote else {**first, **seats},
+        elsewhere=tuple({**claim, **seats} for claim in others),
         slots=model.slots,
         pinned=model.pinned,
         preload=model.preload,
@@ -138,7 +138,7 @@ def make_spec(
     )
 
 
-def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds) -> Runnable:
+def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds, box: Box) -> Runnable:
     """What is needed to run a model. Its files are read again before a start if they have changed since."""
     engine, latest = engine_of(model), looked
     source = engine.source(model)
@@ -153,15 +153,16 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
             raise LoadFailed(latest.problem)
         return latest.facts
 
-    async def command(port: int) -> Command:
+    async def command(port: int, place: Place | None) -> Command:
         found = await facts()
         if model.launcher == "attached":
             return Command(())
         if model.script is not None:
-            return Command((str(model.script),), model.env, unit=model.service, script=True)
+            env = {**visible.environment(place, model.env, numbers=True), **model.env}
+            return Command((str(model.script),), env, unit=model.service, script=True)
         as_it_is = model.service is not None and model.tabby is not None
         build = Build(()) if as_it_is else await builds(model, engine)
-        made = engine.command(model, found, build, port)
+        made = engine.command(model, found, build, port, place)
         return replace(made, unit=model.service, argv=() if as_it_is else made.argv)
 
     settings, loads = fingerprint(model, looked), engine.loads(model)
@@ -177,6 +178,7 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
         loads=loads,
         keys=engine.keys(model),
         facts=facts,
+        place=lambda claim: place_of(model, claim, box),
         command=command,
         stop=lambda port: words_of(model.stop_command or "", model, port),
     )
@@ -208,29 +210,11 @@ def about(model: ModelConfig, looked: Looked) -> About:
     return About(model, looked.created, looked.facts, looked.problem)
 
 
-def _claim(
-    model: ModelConfig, looked: Looked, default_device: str, peak: Mapping[str, int], sizes: Mapping[str, int]
-) -> dict[str, int]:
-    """Bytes per device, and seats: a fixed port and a unit can be had by one engine only (spec C3b)."""
-    device = model.devices[0] if model.devices else default_device
-    engine = engine_of(model)
-    claim: dict[str, int]
-    if model.launcher == "attached":
-        claim = {}  # what it holds counts as others' use
-    elif peak:
-        claim = dict(peak)
-    elif model.memory is not None:
-        claim = {d or device: size for d, size in model.memory.items()}
-    elif engine.takes_all(model) or model.script is not None:
-        # A script's own words are not ours to know: until it was measured it has the device for itself.
-        claim = {device: sizes.get(device, 0)}
-    else:
-        claim = {device: engine.footprint(model, looked.facts) or 0}
-    if (port := port_of(model)) is not None:
-        claim[f"port:{port}"] = 1
-    if model.service is not None:
-        claim[f"unit:{model.service}"] = 1
-    return claim
+def _seats(model: ModelConfig) -> dict[str, int]:
+    """A fixed port and a unit can be had by one engine only (spec C3b)."""
+    port = port_of(model)
+    seats = {f"port:{port}": 1} if port is not None else {}
+    return seats | ({f"unit:{model.service}": 1} if model.service is not None else {})
 
 
 def _kind(model: ModelConfig, looked: Looked) -> Kind:

@@ -336,11 +336,15 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an engine's process tree really occupies: `claim` counts for this instance, `learned` for later starts."""
+    """What an engine's process tree really occupies: `claim` counts for this instance, `learned` for later starts.
+
+    `peak` is the most that this load was seen to hold, once that says something about later ones.
+    """
 
     instance: InstanceId
     claim: Claim
     learned: Claim
+    peak: Claim = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,7 @@ def causes(*rows: tuple[str, str]) -> Causes:
     return tuple((re.compile(pattern, re.MULTILINE), sentence) for pattern, sentence in rows)
 
 
-COMMON: Final = causes(
-    (r"error: unrecognized arguments: (?P<words>.+)$", "this version does not know {words}: see `args`"),
-    (r"error: argument (?P<name>[^:\n]+): (?P<why>.+)$", "it can't use the argument {name} ({why}): see `args`"),
+MEMORY: Final = causes(
     (
         r"GPU (?P<gpu>\d+) has a total capacity of (?P<all>[\d.]+ \w+)[^\n]*? of which (?P<free>[\d.]+ \w+) is free",
         f"not enough memory on GPU {{gpu}} ({{free}} of {{all}} left): {ROOM}",
@@ -59,42 +57,53 @@ COMMON: Final = causes(
     (r"out of memory\. Tried to allocate (?P<size>[\d.]+ \w+)", f"not enough GPU memory for {{size}} more: {ROOM}"),
     (r"OutOfMemoryError|CUDA(?: error:)? out of memory", f"not enough GPU memory: {ROOM}"),
     (r"DefaultCPUAllocator: |^MemoryError|Cannot allocate memory", f"not enough memory: {ROOM}"),
-    (r"address \('[^']*', (?P<port>\d+)\): address already in use", "port {port} is taken by another program"),
-    (r"[Aa]ddress already in use", "its port is taken by another program"),
-    (r"Repo id must be [^\n]*'repo_name' or 'namespace/repo_name': '(?P<path>[^']+)'", "{path} does not exist"),
-    (
+)
+"""Want of memory, where engines don't differ."""
+
+COMMON: Final = (
+    *causes(
+        (r"error: unrecognized arguments: (?P<words>.+)$", "this version does not know {words}: see `args`"),
+        (r"error: argument (?P<name>[^:\n]+): (?P<why>.+)$", "it can't use the argument {name} ({why}): see `args`"),
+    ),
+    *MEMORY,
+    *causes(
+        (r"address \('[^']*', (?P<port>\d+)\): address already in use", "port {port} is taken by another program"),
+        (r"[Aa]ddress already in use", "its port is taken by another program"),
+        (r"Repo id must be [^\n]*'repo_name' or 'namespace/repo_name': '(?P<path>[^']+)'", "{path} does not exist"),
         (
-            r"Unrecognized model in (?P<path>\S+?)\. Should have|"
-            r"(?P<folder>\S+) does not appear to have a file named config|"
-            r"Invalid repository ID or local directory specified: '(?P<other>[^']+)'"
+            (
+                r"Unrecognized model in (?P<path>\S+?)\. Should have|"
+                r"(?P<folder>\S+) does not appear to have a file named config|"
+                r"Invalid repository ID or local directory specified: '(?P<other>[^']+)'"
+            ),
+            "{path}{folder}{other} is not a model: its config.json is missing or says no `model_type`",
         ),
-        "{path}{folder}{other} is not a model: its config.json is missing or says no `model_type`",
+        (
+            r"Unknown quantization method: (?P<name>[\w-]+)",
+            "it does not know the quantisation `{name}`; another engine may",
+        ),
+        (
+            r"quantization method (?P<name>[\w-]+) is not supported for the current GPU",
+            "this GPU is too old for the quantisation `{name}`",
+        ),
+        (
+            r"Model architectures \[?'?(?P<name>[\w, ']+?)'?\]? are not supported",
+            "this version does not know the architecture {name}: a newer one may",
+        ),
+        (
+            r"model type `(?P<name>[^`]+)` but Transformers does not recognize this architecture",
+            "its Transformers does not know the architecture {name}: a newer one may",
+        ),
+        (r"SafetensorError: (?P<why>.+)$", "a weight file is damaged or incomplete ({why}): download it again"),
+        (
+            r"no kernel image is available for execution on the device",
+            "it was built for other GPU architectures: install a build for this GPU",
+        ),
+        (r"Found no NVIDIA driver|CUDA driver version is insufficient", "the NVIDIA driver is missing or too old"),
+        (r"No CUDA GPUs are available|Failed to infer device type", "it found no GPU that it can use"),
+        (r"No space left on device", "the disk is full"),
+        (r"^ModuleNotFoundError: (?P<why>No module named .+)$", "its Python lacks a package ({why}): install it anew"),
     ),
-    (
-        r"Unknown quantization method: (?P<name>[\w-]+)",
-        "it does not know the quantisation `{name}`; another engine may",
-    ),
-    (
-        r"quantization method (?P<name>[\w-]+) is not supported for the current GPU",
-        "this GPU is too old for the quantisation `{name}`",
-    ),
-    (
-        r"Model architectures \[?'?(?P<name>[\w, ']+?)'?\]? are not supported",
-        "this version does not know the architecture {name}: a newer one may",
-    ),
-    (
-        r"model type `(?P<name>[^`]+)` but Transformers does not recognize this architecture",
-        "its Transformers does not know the architecture {name}: a newer one may",
-    ),
-    (r"SafetensorError: (?P<why>.+)$", "a weight file is damaged or incomplete ({why}): download it again"),
-    (
-        r"no kernel image is available for execution on the device",
-        "it was built for other GPU architectures: install a build for this GPU",
-    ),
-    (r"Found no NVIDIA driver|CUDA driver version is insufficient", "the NVIDIA driver is missing or too old"),
-    (r"No CUDA GPUs are available|Failed to infer device type", "it found no GPU that it can use"),
-    (r"No space left on device", "the disk is full"),
-    (r"^ModuleNotFoundError: (?P<why>No module named .+)$", "its Python lacks a package ({why}): install it anew"),
 )
 """Why a load failed, where engines don't differ."""
 
@@ -125,6 +134,16 @@ def failure(lines: Sequence[str], known: Causes, child: re.Pattern[str]) -> str:
             return sentence.format(**found.groupdict(""))
     latest = lines[::-1]
     return _exception(latest) or _child(latest, child) or next(filter(SAYS_ERROR.match, latest), "").strip()[:400]
+
+
+def out_of_memory(lines: Sequence[str], known: Causes, child: re.Pattern[str]) -> bool:
+    """Whether one of these causes is told, or a process of its own was killed, as the kernel does where memory ends.
+
+    Args: as of `failure`, with the causes that are want of memory.
+    """
+    text = "\n".join(lines)
+    killed = any(int(found["code"]) == -signal.SIGKILL for found in child.finditer(text))
+    return killed or any(pattern.search(text) for pattern, _ in known)
 
 
 def _exception(latest: Iterable[str]) -> str:

@@ -41,10 +41,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX requests_by_model ON requests (model)",
         "CREATE INDEX requests_by_time ON requests (at)",
     ),
+    (  # One row per load, and not one for each time that it was seen to grow; of old ones the highest is kept.
+        "ALTER TABLE measurements ADD COLUMN load REAL NOT NULL DEFAULT 0",
+        """DELETE FROM measurements WHERE id NOT IN (SELECT id FROM (
+            SELECT id, row_number() OVER (PARTITION BY model, settings, device ORDER BY bytes DESC) AS place
+            FROM measurements) WHERE place = 1)""",
+        "DROP INDEX measurements_of_model",
+        "CREATE UNIQUE INDEX measurements_of_load ON measurements (model, settings, device, load)",
+    ),
 )
 
 _INSERT_LOAD = "INSERT INTO loads (model, settings, started, seconds, ok, reason, stages) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_MEASUREMENT = "INSERT INTO measurements (model, settings, device, bytes, source, at) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_MEASUREMENT = """
+    INSERT INTO measurements (model, settings, device, bytes, source, at, load) VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (model, settings, device, load) DO UPDATE SET bytes = max(bytes, excluded.bytes), at = excluded.at"""
 _INSERT_REQUEST = """
     INSERT INTO requests (id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s,
         prompt_tokens, completion_tokens, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -52,19 +62,23 @@ _LAST_GOOD_LOADS = """
     SELECT model, settings, seconds FROM (
         SELECT model, settings, seconds, row_number() OVER (PARTITION BY model, settings ORDER BY id DESC) AS place
         FROM loads WHERE ok) WHERE place <= ?"""
-_PEAKS = "SELECT model, settings, device, max(bytes) FROM measurements GROUP BY model, settings, device"
+_LAST_PEAKS = """
+    SELECT model, settings, device, bytes FROM (
+        SELECT model, settings, device, bytes,
+            row_number() OVER (PARTITION BY model, settings, device ORDER BY load DESC) AS place
+        FROM measurements) WHERE place <= ? ORDER BY place"""
 _RECENT_REQUESTS = """
     SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error
     FROM requests WHERE ?1 IS NULL OR model = ?1 ORDER BY row DESC LIMIT ?2"""
 
-# One model that is loaded or measured often must not push out the others; of measurements the peaks matter.
+# One model that is loaded or measured often must not push out the others.
 _PRUNE_LOADS_OF_MODEL = """
     DELETE FROM loads WHERE id IN (SELECT id FROM (
         SELECT id, row_number() OVER (PARTITION BY model, settings ORDER BY id DESC) AS place FROM loads)
         WHERE place > ?)"""
 _PRUNE_MEASUREMENTS_OF_MODEL = """
     DELETE FROM measurements WHERE id IN (SELECT id FROM (
-        SELECT id, row_number() OVER (PARTITION BY model, settings, device ORDER BY bytes DESC, id DESC) AS place
+        SELECT id, row_number() OVER (PARTITION BY model, settings, device ORDER BY load DESC) AS place
         FROM measurements) WHERE place > ?)"""
 _PRUNE_LOADS = "DELETE FROM loads WHERE id NOT IN (SELECT id FROM loads ORDER BY id DESC LIMIT ?)"
 _PRUNE_MEASUREMENTS = "DELETE FROM measurements WHERE id NOT IN (SELECT id FROM measurements ORDER BY id DESC LIMIT ?)"
@@ -90,7 +104,10 @@ class Load(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """Bytes that a model's processes held on a device; `source`: nvml, pss, log, …; `at` seconds since the epoch."""
+    """Bytes that a model's processes held on a device; `source`: nvml, pss, log, …; `at` seconds since the epoch.
+
+    `load` tells loads apart and sorts them: when its first figure was taken. Of one load the highest figure is kept.
+    """
 
     model: str
     settings: str
@@ -98,6 +115,7 @@ class Measurement(NamedTuple):
     bytes: int
     source: str
     at: float
+    load: float
 
 
 class Request(NamedTuple):
@@ -205,16 +223,16 @@ class Store:
             by_model.setdefault((model, settings), []).append(seconds)
         return {name: _upper_quartile(seconds) for name, seconds in by_model.items()}
 
-    async def peaks(self, model: str, settings: str) -> dict[str, int]:
-        """The most bytes measured per device for this model with these settings; empty if never measured."""
+    async def peaks(self, model: str, settings: str) -> dict[str, list[int]]:
+        """The most bytes that each of the last loads held on each device, the newest first; empty if never measured."""
         return (await self.peaks_all()).get((model, settings), {})
 
-    async def peaks_all(self) -> dict[tuple[str, str], dict[str, int]]:
-        """The most bytes measured per device, by (model, settings)."""
-        rows = await self._rows(_PEAKS)
-        peaks: dict[tuple[str, str], dict[str, int]] = {}
+    async def peaks_all(self) -> dict[tuple[str, str], dict[str, list[int]]]:
+        """The same by (model, settings): of the last 8 loads that were measured."""
+        rows = await self._rows(_LAST_PEAKS, (_LOADS_LOOKED_AT,))
+        peaks: dict[tuple[str, str], dict[str, list[int]]] = {}
         for model, settings, device, size in rows:
-            peaks.setdefault((model, settings), {})[device] = size
+            peaks.setdefault((model, settings), {}).setdefault(device, []).append(size)
         return peaks
 
     async def recent_requests(self, limit: int = 100, model: str | None = None) -> list[Request]:

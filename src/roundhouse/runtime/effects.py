@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from roundhouse.core.model import BecameReady, Exited, Found, Progressed, Start, Started, Stop
 from roundhouse.errors import LoadFailed, RouterError
 from roundhouse.ports import Endpoint, Exit, Tag
-from roundhouse.runtime import farewell, groundwork, occupants
+from roundhouse.runtime import farewell, groundwork, occupants, shortage
 from roundhouse.runtime.life import Life
 from roundhouse.runtime.loading import LAST_LINES, PROBE_TIMEOUT, Loading, replies, why_ended
 from roundhouse.runtime.talk import carry_out
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
 
-    from roundhouse.core.model import Event, InstanceId
+    from roundhouse.core.model import Claim, Event, InstanceId
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.upstream import Upstream
@@ -88,21 +88,29 @@ class Effects:
     def do(self, action: Start | Stop) -> None:
         """Begins an action."""
         if isinstance(action, Start):
-            life = Life(self.models[action.model], self._clock())
+            life = Life(self.models[action.model], self._clock(), action.claim)
             self.lives[action.instance] = life
             life.task = self._tasks.spawn(self._live(action.instance, life), f"engine of {action.model}")
         else:
             self._tasks.spawn(self._stop(action.instance), f"stop of {action.model}")
 
     def adopt(
-        self, instance: InstanceId, model: str, handle: Handle, endpoint: Endpoint, served: Served | None
+        self,
+        instance: InstanceId,
+        model: str,
+        handle: Handle,
+        endpoint: Endpoint,
+        served: Served | None,
+        claim: Claim | None = None,
     ) -> None:
-        """Takes over an engine that runs already; `served` is None while it still loads."""
-        life = Life(self.models[model], self._clock(), handle=handle, endpoint=endpoint, ready=served is not None)
+        """Takes over an engine that runs already; `served` is None while it still loads, `claim` where not known."""
+        life = Life(
+            self.models[model], self._clock(), claim or {}, handle=handle, endpoint=endpoint, ready=served is not None
+        )
         life.served, life.moved = served, self._clock()
         self.lives[instance] = life
         slots = served.slots if served else None
-        self.post(Found(instance, model, handle.pid, slots, ready=life.ready))
+        self.post(Found(instance, model, handle.pid, slots, ready=life.ready, claim=claim))
         life.task = self._tasks.spawn(self._live(instance, life), f"adopted engine of {model}")
 
     def served_name(self, instance: InstanceId) -> str:
@@ -172,13 +180,14 @@ class Effects:
 
     async def _live(self, instance: InstanceId, life: Life) -> None:
         reason, expected = "ended for an unknown reason", False
+        life.kills = await asyncio.to_thread(shortage.kills)
         try:
             if life.handle is None:
                 await self._launch(instance, life)
             if not life.ready:
                 await self._load(instance, life)
             assert life.handle is not None
-            ended = await self._end_of(life)
+            ended = life.ended = await self._end_of(life)
             reason, expected = self.hide(why_ended(life, ended)), ended.by_us or life.stopping
         except RouterError as error:
             reason, expected = self.hide(error.message), life.stopping
@@ -219,6 +228,7 @@ class Effects:
             return
         if life.endpoint is not None:
             self._upstream.abort(life.endpoint)
+        short = not expected and shortage.caused(life, reason)
         try:
             if life.handle is not None:
                 await self._end(life)
@@ -229,19 +239,19 @@ class Effects:
             self.lives.pop(instance, None)
             if life.ready:
                 self._journal.exited(life.runnable.config.id, reason, expected=expected)
-            self.post(Exited(instance, reason, expected=expected))
+            self.post(Exited(instance, reason, expected=expected, short=short))
 
     async def _launch(self, instance: InstanceId, life: Life) -> None:
         runnable = life.runnable
         port = runnable.remote.port if runnable.remote is not None else runnable.port or _free_port()
-        command = await runnable.command(port)
+        command = await runnable.command(port, life.place)
         if command.argv or command.unit is not None:
             await runnable.launcher.clear(command)
             if not runnable.launcher.running:
                 await asyncio.to_thread(_check_free, port)
                 await asyncio.to_thread(groundwork.edit, command.edits)
         life.endpoint = await self.endpoint_for(runnable, port, make_key=command.unit is None)
-        tag = Tag(runnable.config.id, runnable.identity, port, time.time())
+        tag = Tag(runnable.config.id, runnable.identity, port, time.time(), life.claim)
         life.handle = await runnable.launcher.start(tag, command)
         life.moved = self._clock()
         self.post(Started(instance, life.handle.pid))

@@ -76,6 +76,7 @@ class Loading:
     def _judge(self, exited: asyncio.Task[Exit], watch: asyncio.Task[None], work: asyncio.Task[None]) -> None:
         """An engine that has ended is not ready, whatever it said last."""
         if exited.done():
+            self._life.ended = exited.result()
             if not self._life.stopping:
                 raise LoadFailed(why_ended(self._life, exited.result()))
         elif watch.done():
@@ -89,7 +90,7 @@ class Loading:
         endpoint = self._life.endpoint = await self._endpoint()
         if runnable.loads is not None:
             self._talking = True
-            talk = runnable.loads.load(runnable.config, await runnable.facts())
+            talk = runnable.loads.load(runnable.config, await runnable.facts(), self._life.place)
             await carry_out(talk, self._upstream, endpoint, self._moved)
 
     def _moved(self, progress: Progress) -> None:

@@ -64,14 +64,21 @@ def tree(root: int, processes: Mapping[int, Process]) -> set[int]:
 
 
 def resident(process: Process, proc: Path) -> Resident:
-    """Its proportional share (PSS): a page that several map counts once over all of them. RSS where that is secret."""
-    sizes = {}
-    for line in _read(f"{proc}/{process.pid}/smaps_rollup").splitlines()[1:]:  # the first one is an address range
-        key, _, size = line.partition(":")
-        sizes[key] = int(size.removesuffix("kB")) * 1024
-    if "Pss" not in sizes:
-        return Resident(process.rss)
-    return Resident(sizes["Pss"], sizes.get("Pss_File", 0))
+    """Its proportional share (PSS): a page that several map counts once over all of them.
+
+    Of another user's process that is secret. Then it is all that it has in memory (RSS), shared or not: weights that
+    two such engines share count twice, which is too much, never too little.
+    """
+    sizes = _sizes(_read(f"{proc}/{process.pid}/smaps_rollup"))
+    if "Pss" in sizes:
+        return Resident(sizes["Pss"], sizes.get("Pss_File", 0))
+    return Resident(process.rss, _sizes(_read(f"{proc}/{process.pid}/status")).get("RssFile", 0))
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """Bytes by name, of the lines of a file of /proc that tell one: `RssFile:      9432 kB`."""
+    rows = (line.partition(":") for line in text.splitlines() if line.endswith(" kB"))
+    return {key: int(size.removesuffix("kB")) * 1024 for key, _, size in rows}
 
 
 def largest(sizes: Iterable[tuple[int, int]], processes: Mapping[int, Process], count: int = 3) -> tuple[str, ...]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from roundhouse.core.model import Device, Measured, Surveyed, is_seat
+from roundhouse.core.model import Device, Surveyed, is_seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from roundhouse.core.model import DeviceId, Event, Fleet, InstanceId
+    from roundhouse.core.model import Claim, DeviceId, Event, Fleet, InstanceId
     from roundhouse.ports import DeviceReader, Reading
+    from roundhouse.runtime.peaks import Peaks
 
 BUSY_EVERY, IDLE_EVERY = 2.0, 15.0
-"""Seconds between readings while engines live, and while none does."""
+"""Seconds between readings while engines live or requests wait, and else."""
 SETTLE_LIMIT = 30.0
 """Seconds for which an ended engine's memory is waited for (spec D2)."""
 SETTLE_SHARE = 0.75
@@ -38,25 +39,29 @@ class Survey:
         fleet: Fleet,
         trees: Callable[[], dict[InstanceId, int]],
         post: Callable[[Event], None],
+        peaks: Peaks,
     ) -> None:
         self._reader = reader
         self._budgets = budgets
         self._fleet = fleet
         self._trees = trees
         self._post = post
-        self._peaks: dict[InstanceId, dict[DeviceId, int]] = {}
+        self._peaks = peaks
         self._lock = asyncio.Lock()
         self.last: Reading | None = None
 
-    def peak(self, instance: InstanceId) -> Mapping[DeviceId, int]:
-        """The most that an instance was ever seen to occupy."""
-        return self._peaks.get(instance, {})
-
     async def run(self) -> None:
         """Reads until cancelled."""
+        loop, due = asyncio.get_running_loop(), 0.0
         while True:
-            await self.read()
-            await asyncio.sleep(BUSY_EVERY if self._fleet.instances else IDLE_EVERY)
+            if self._is_busy() or loop.time() >= due:
+                await self.read()
+                due = loop.time() + IDLE_EVERY
+            await asyncio.sleep(BUSY_EVERY)
+
+    def _is_busy(self) -> bool:
+        """Whether an engine lives, or somebody may be waiting for memory that others hold."""
+        return bool(self._fleet.instances or self._fleet.queued)
 
     async def read(self) -> Reading:
         """One reading, told to the planner."""
@@ -66,8 +71,7 @@ class Survey:
         self._post(Surveyed(tuple(self._devices(reading))))
         for instance, sizes in reading.ours.items():
             self._measured(instance, sizes)
-        for gone in set(self._peaks) - set(self._fleet.instances):
-            del self._peaks[gone]
+        self._peaks.forget()
         return reading
 
     def told(self, instance: InstanceId, size: int) -> None:
@@ -75,7 +79,7 @@ class Survey:
         model = self._fleet.instances.get(instance)
         if model is None or (self.last is not None and self.last.ours.get(instance)):
             return
-        devices = [name for name in self._fleet.models[model].spec.claim if not is_seat(name)]
+        devices = [name for name in self._claim(instance) if not is_seat(name)]
         if len(devices) == 1:
             self._measured(instance, {devices[0]: size})
 
@@ -85,41 +89,55 @@ class Survey:
         What is missing then counts as others' use. A process that stays keeps a part for itself: CUDA's context.
         """
         share = STAYING_SHARE if process_stays else SETTLE_SHARE
-        held = {d: size for d, size in self.peak(instance).items() if not _returned_by_kernel(d)}
+        held = {d: size for d, size in self._peaks.of(instance).items() if not _returned_by_kernel(d)}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_LIMIT
         before = dict(self.last.used) if self.last else {}
         delay = 0.02
         while held and loop.time() < deadline:
             reading = await self.read()
-            back = (before.get(d, 0) - reading.used.get(d, 0) >= size * share for d, size in held.items())
+            # Of a device that can't be read nothing is known to be back.
+            back = (
+                d in reading.used and before.get(d, 0) - reading.used[d] >= size * share for d, size in held.items()
+            )
             if all(back):
                 return True
             await asyncio.sleep(delay)
             delay = min(0.5, delay * 1.5)
-        return not held
+        if held:
+            return False
+        if self.last is not None and any(d in self.last.opaque for d in self._claim(instance)):
+            await self.read()  # how much it held is not known, so what is used now is what counts
+        return True
 
     def _devices(self, reading: Reading) -> list[Device]:
         found = []
         for name, total in reading.total.items():
-            ours = sum(sizes.get(name, 0) for sizes in reading.ours.values())
+            ours = sum(self._held(instance, name, reading) for instance in reading.ours)
             foreign = max(0, reading.used.get(name, 0) - ours)
             holders = reading.holders.get(name, ())
             found.append(Device(name, self._budgets.get(name, total), total, foreign, holders))
         return found
 
-    def _measured(self, instance: InstanceId, sizes: Mapping[DeviceId, int]) -> None:
+    def _held(self, instance: InstanceId, device: DeviceId, reading: Reading) -> int:
+        """What an instance of ours holds, as measured.
+
+        Where its GPU keeps that to itself, it is what it was promised: else it would count twice, as others' use too.
+        """
+        size = reading.ours[instance].get(device, 0)
+        if not size and device in reading.opaque:
+            return self._claim(instance).get(device, 0)
+        return size
+
+    def _claim(self, instance: InstanceId) -> Claim:
         model = self._fleet.instances.get(instance)
-        state = self._fleet.models[model] if model is not None else None
-        if state is None or state.instance is None:
-            return
-        peak = self._peaks.setdefault(instance, {})
-        peak.update({d: max(size, peak.get(d, 0)) for d, size in sizes.items() if d in state.spec.claim})
-        # While it lives it may still grow to what was estimated; only more than that is news for the ledger.
-        claim = {d: max(size, state.instance.claim.get(d, 0)) for d, size in peak.items()}
-        learned = {d: max(size, state.claim.get(d, 0)) for d, size in peak.items()}
-        if claim != {d: state.instance.claim.get(d) for d in claim}:
-            self._post(Measured(instance, claim, learned))
+        found = self._fleet.models[model].instance if model is not None else None
+        return found.claim if found is not None else {}
+
+    def _measured(self, instance: InstanceId, sizes: Mapping[DeviceId, int]) -> None:
+        event = self._peaks.note(instance, sizes)
+        if event is not None:
+            self._post(event)
 
 
 def _returned_by_kernel(device: DeviceId) -> bool:

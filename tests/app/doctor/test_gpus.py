@@ -63,7 +63,7 @@ def test_g4_a_driver_that_does_not_match_its_library(box):
     assert find(box.visit()) == []
 
 
-def test_g4_memory_that_can_not_be_measured(smi, monkeypatch):
+def test_g4_memory_that_is_read_the_slow_way(smi, monkeypatch):
     monkeypatch.setattr(gpus, "find_spec", lambda _name: None)
     assert "nvidia-ml-py" in told(check(smi().visit()), "warning")[0]
 

@@ -54,7 +54,9 @@ def check(visit: Visit) -> Iterator[Finding]:
         yield ok(gpu.id, f"{gpu.name}, {gpu.total / 1024:.0f} GiB, driver {gpu.driver}, compute {gpu.capability}.")
     if find_spec("pynvml") is None:
         yield warning(
-            "GPU", "Roundhouse can't measure GPU memory: its NVML library is missing.", "pip install nvidia-ml-py"
+            "GPU",
+            "GPU memory is read by running nvidia-smi every two seconds: the NVML package for Python is missing.",
+            "pip install nvidia-ml-py",
         )
     yield from _holders(visit, program, found)
 

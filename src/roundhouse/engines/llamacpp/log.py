@@ -53,13 +53,7 @@ def _reason(pattern: str, sentence: str) -> tuple[re.Pattern[str], str]:
     return re.compile(pattern, re.MULTILINE), sentence
 
 
-REASONS: Final = (
-    _reason(r"couldn't bind HTTP server socket.*port: (?P<port>\d+)", "port {port} is taken by another program"),
-    _reason(r"^error: invalid argument: (?P<flag>.+)$", "llama-server does not know the argument {flag}: see `args`"),
-    _reason(
-        r'error while handling argument "(?P<flag>[^"]+)": (?:error: )?(?P<why>.+)$',
-        "llama-server can't use the argument {flag} ({why}): see `args`",
-    ),
+MEMORY: Final = (
     _reason(
         r"attempted to allocate (?P<size>[\d.]+ \w+)\)",
         "not enough memory for {size} more: give it a smaller `context` or fewer `slots`",
@@ -73,7 +67,21 @@ REASONS: Final = (
         r"OutOfDeviceMemory|[Dd]evice memory allocation of size|out of memory",
         'not enough GPU memory: give it a smaller `context`, or `args: [-fit, "on"]`, which leaves layers on the CPU',
     ),
-    _reason(r"failed to allocate|std::bad_alloc", "not enough memory: give it a smaller `context` or fewer `slots`"),
+    _reason(
+        r"failed to allocate|unable to allocate \S+ buffer|Cannot allocate memory|std::bad_alloc",
+        "not enough memory: give it a smaller `context` or fewer `slots`",
+    ),
+)
+"""Want of memory."""
+
+REASONS: Final = (
+    _reason(r"couldn't bind HTTP server socket.*port: (?P<port>\d+)", "port {port} is taken by another program"),
+    _reason(r"^error: invalid argument: (?P<flag>.+)$", "llama-server does not know the argument {flag}: see `args`"),
+    _reason(
+        r'error while handling argument "(?P<flag>[^"]+)": (?:error: )?(?P<why>.+)$',
+        "llama-server can't use the argument {flag} ({why}): see `args`",
+    ),
+    *MEMORY,
     _reason(r"failed to open GGUF file '(?P<path>[^']+)' \(No such file", "the file {path} does not exist"),
     _reason(r"failed to open GGUF file '(?P<path>[^']+)' \((?P<why>[^)]+)", "the file {path} can't be opened ({why})"),
     _reason(r"failed to load multimodal model, '(?P<path>[^']+)'", "{path} is no vision projector for this model"),
@@ -104,6 +112,12 @@ def failure(lines: Sequence[str]) -> str:
         if found := pattern.search(text):
             return sentence.format(**{"file": _file(text), **found.groupdict("")})
     return _last_error(lines)
+
+
+def out_of_memory(lines: Sequence[str]) -> bool:
+    """Whether the reason is want of memory."""
+    text = "\n".join(lines)
+    return any(pattern.search(text) for pattern, _ in MEMORY)
 
 
 def _last_error(lines: Sequence[str]) -> str:

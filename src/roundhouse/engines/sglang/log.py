@@ -42,7 +42,7 @@ BARS: Final = torchlog.bars(
 )
 """In the order they come in: prefill before decode in 0.5.23; versions with piecewise graphs have those last."""
 
-CAUSES: Final = (
+MEMORY: Final = (
     *torchlog.causes(
         (
             r"Loaded weights leave no GPU memory|Not enough memory\. Please try to increase --mem-fraction-static",
@@ -56,8 +56,9 @@ CAUSES: Final = (
             f"not enough GPU memory for CUDA graphs: {ROOM}, or set `profile: fast-start`, which does without",
         ),
     ),
-    *torchlog.COMMON,
+    *torchlog.MEMORY,
 )
+CAUSES: Final = (*MEMORY, *torchlog.COMMON)
 CHILD: Final = re.compile(
     r"(?:died during initialization \(exit code: |Exit code: |crashed with exit code )(?P<code>-?\d+)"
 )
@@ -72,3 +73,8 @@ def progress(line: str) -> Progress | None:
 def failure(lines: Sequence[str]) -> str:
     """The reason in words, without a full stop; '' when the log tells none."""
     return torchlog.failure([PREFIX.sub("", line) for line in lines], CAUSES, CHILD)
+
+
+def out_of_memory(lines: Sequence[str]) -> bool:
+    """Whether the reason is want of memory."""
+    return torchlog.out_of_memory([PREFIX.sub("", line) for line in lines], MEMORY, CHILD)

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Progress
+from roundhouse.engines import torchlog
 from roundhouse.engines.tabbyapi import words
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ REASONS: Final = (
 )
 """The first that is found anywhere wins. Searched in lines joined by single spaces."""
 
+NO_CHILD: Final = re.compile(r"(?!)(?P<code>)")
+"""It has no processes of its own."""
 ERROR: Final = re.compile(r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt): (?P<what>.+)$")
 
 
@@ -69,3 +72,9 @@ def failure(lines: Sequence[str]) -> str:
     if raised is None and (found := words.OUT_OF_MEMORY.search(text) or words.NO_EXL2.search(text)):
         raised = text[found.start() : found.start() + 200]
     return words.load_error(raised) if raised else ""
+
+
+def out_of_memory(lines: Sequence[str]) -> bool:
+    """Whether the reason is want of memory: of the GPU, or, while it reads weights, of the machine."""
+    text = " ".join(" ".join(lines).split())
+    return words.OUT_OF_MEMORY.search(text) is not None or torchlog.out_of_memory(lines, torchlog.MEMORY, NO_CHILD)

@@ -44,7 +44,7 @@ BARS: Final = torchlog.bars(
     (r"Capturing CUDA graph", 0.76, 0.92, "capturing graphs"),
 )
 
-CAUSES: Final = (
+MEMORY: Final = (
     *torchlog.causes(
         (
             r"Free memory on device \S+ \((?P<free>[\d.]+)/(?P<all>[\d.]+) GiB\) on startup",
@@ -53,6 +53,17 @@ CAUSES: Final = (
                 "take it out of `args`, or lower it"
             ),
         ),
+        (
+            r"is less than requested memory for kv|No available memory for the cache blocks",
+            f"not enough memory for the cache: {ROOM}",
+        ),
+        (r"out of memory occurred when warming up|not enough GPU memory", f"not enough GPU memory: {ROOM}"),
+    ),
+    *torchlog.MEMORY,
+)
+"""Of a cache too small for the context not: its size is told to it, and room beside it is of no use."""
+CAUSES: Final = (
+    *torchlog.causes(
         (
             (
                 r"model's max seq len \((?P<context>\d+)\)[^\n]*?\((?P<needed>[\d.]+) GiB[^\n]*?"
@@ -63,12 +74,8 @@ CAUSES: Final = (
                 "set a smaller `context`, or a larger --kv-cache-memory-bytes in `args`"
             ),
         ),
-        (
-            r"is less than requested memory for kv|No available memory for the cache blocks",
-            f"not enough memory for the cache: {ROOM}",
-        ),
-        (r"out of memory occurred when warming up|not enough GPU memory", f"not enough GPU memory: {ROOM}"),
     ),
+    *MEMORY,
     *torchlog.COMMON,
 )
 CHILD: Final = re.compile(r"(?:died unexpectedly \(exit code: |Failed core proc\(s\): \{'[^']*': )(?P<code>-?\d+)")
@@ -83,3 +90,8 @@ def progress(line: str) -> Progress | None:
 def failure(lines: Sequence[str]) -> str:
     """The reason in words, without a full stop; '' when the log tells none."""
     return torchlog.failure([PREFIX.sub("", line) for line in lines], CAUSES, CHILD)
+
+
+def out_of_memory(lines: Sequence[str]) -> bool:
+    """Whether the reason is want of memory."""
+    return torchlog.out_of_memory([PREFIX.sub("", line) for line in lines], MEMORY, CHILD)

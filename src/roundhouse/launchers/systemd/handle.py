@@ -71,6 +71,7 @@ class UnitHandle:
         self._journal = Journal(state, self._lines, user=user)
         self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._code: int | None = None
+        self._starved = False
         self._grace: float | None = None  # of the stop that was asked for
         self._kill_at: float | None = None
         self._changes: Changes | None = None
@@ -184,6 +185,7 @@ class UnitHandle:
         if self._code is None:
             self._code = state.exit_code(self.invocation)
             if state.result == "oom-kill" and self._code is not None:
+                self._starved = True
                 self._journal.add("out of memory: the kernel ended it (systemd says: oom-kill)")
 
     async def _push(self, bus: Bus, state: UnitState) -> None:
@@ -241,4 +243,4 @@ class UnitHandle:
         else:
             await self._journal.drain()  # its last words say why it ended
         self._over(self)
-        self._ended.set_result(Exit(self._code, by_us=by_us))
+        self._ended.set_result(Exit(self._code, by_us=by_us, starved=self._starved))
