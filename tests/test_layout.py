@@ -36,7 +36,6 @@ TESTED_ELSEWHERE = {
     "api/whole.py": "tests/e2e/test_requests.py",
     "api/work.py": WHOLE,
     "app/adoption.py": "tests/e2e/test_life.py; units: tests/e2e/test_original_setup.py",
-    "app/books.py": WHOLE,
     "app/doctor/finding.py": NO_LOGIC,
     "app/hold.py": "tests/e2e/test_life.py",
     "app/house.py": WHOLE,
