@@ -42,7 +42,17 @@ def test_the_box_is_the_configured_one(config):
     totals = {device.id: device.total for device in here.setup.devices}
     assert (totals["ram"], totals["port:8080"]) == (8 * 2**30, 1)
     assert here.setup.policy.tasks == "queue"
-    assert here.free == {"small", "slow", "far"}
+
+
+def test_the_box_with_other_devices(config):
+    before, after = (
+        installation(config, Past()).setup,
+        installation(config, Past(), {"ram": 2**30, "gpu7": 2**34}).setup,
+    )
+    sizes = {device.id: (device.total, device.physical) for device in after.devices}
+    assert (sizes["ram"], sizes["gpu7"]) == ((2**30, 2**30), (2**34, 2**34))
+    assert sizes["port:8080"][0] == 1
+    assert [spec.id for spec in after.specs] == [spec.id for spec in before.specs]
 
 
 def test_load_times_are_learned_else_configured_else_assumed(config):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from roundhouse.observe.store import Request, Store
-from tests.cli.commands import run
+from tests.cli.commands import Terminal, run
 
 NOW = 1_800_000_000.0
 CONFIG = """
@@ -228,3 +228,11 @@ def test_a_history_that_is_not_there_or_can_not_be_replayed(config, tmp_path):
 def test_settings_of_turns_are_taken(trace):
     for arguments in (["--max-wait", "2m", "--linger", "off"], ["--max-wait", "auto", "--linger", "5s"]):
         assert run("simulate", str(trace), "--policy", "turns", *arguments).code == 0
+
+
+def test_a_terminal_sees_how_far_it_is():
+    terminal = Terminal("simulate", "agents", "--time", "1h")
+    terminal.until("simulating")
+    terminal.until("POLICY")
+    assert terminal.end() == 0
+    assert "run-first" in terminal.shown

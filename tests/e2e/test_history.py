@@ -8,6 +8,7 @@ import time
 import pytest
 
 from roundhouse.observe.past import read_past
+from tests.cli.commands import run
 from tests.support.house import Scripted, inside
 from tests.support.wire import Api
 
@@ -68,3 +69,31 @@ async def test_g5_a_moved_task_remembers_whom_it_asked_for(place):
     assert (task.wanted, task.model) == ("two", "one")
     assert task.task
     assert task.service_s is not None
+
+
+async def test_g5_what_was_served_is_simulated_while_it_is_running(place):
+    one, two = (Scripted(place.folder, name, memory="600MiB") for name in ("one", "two"))
+    place.write([one, two])
+    async with inside(place) as house:
+        for name in ("one", "two", "one"):
+            assert (await Api(place.port).chat(name)).status == 200
+        await remembered(house, place, 3)
+        shown = await asyncio.to_thread(
+            run,
+            "simulate",
+            "-c",
+            str(place.file),
+            "--policy",
+            "fifo",
+            "--load",
+            "10s",
+            "--device",
+            "ram=2GiB",
+            "--json",
+        )
+        assert (await Api(place.port).chat("two")).status == 200
+        assert len(await remembered(house, place, 4)) == 4
+    assert shown.code == 0, shown.err
+    as_it_is, larger = shown.json["results"]
+    assert (as_it_is["done"], as_it_is["loads"], as_it_is["switches"]) == (3, 3, 2)
+    assert (larger["done"], larger["loads"], larger["switches"]) == (3, 2, 0)

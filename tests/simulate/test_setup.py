@@ -41,25 +41,21 @@ def two():
 
 
 def test_a_larger_device_is_had_whole_by_who_had_it_whole(two):
-    made = two.with_device(Device("gpu0", 20, 20), frozenset())
+    made = two.with_device(Device("gpu0", 20, 20))
     assert made.devices == (Device("gpu0", 20, 20), Device("unit:tabby", 1))
     assert [dict(spec.claim) for spec in made.specs] == [{"gpu0": 4, "unit:tabby": 1}, {"gpu0": 20}]
 
 
-def test_a_new_device_is_for_models_that_are_not_bound(two):
-    made = two.with_device(Device("gpu1", 24, 24), frozenset({"part"}))
+def test_a_new_device_is_another_place_for_models(two):
+    made = two.with_device(Device("gpu1", 24, 24))
     assert [device.id for device in made.devices] == ["gpu0", "unit:tabby", "gpu1"]
     assert [spec.claim for spec in made.specs] == [spec.claim for spec in two.specs]
-    assert [spec.elsewhere for spec in made.specs] == [({"unit:tabby": 1, "gpu1": 4},), ()]
-
-
-def test_on_a_new_device_too_whoever_takes_all_takes_all(two):
-    made = two.with_device(Device("gpu1", 24, 24), frozenset({"whole"}))
-    assert made.specs[1].elsewhere == ({"gpu1": 24},)
+    whole = {"gpu1": 24}
+    assert [spec.elsewhere for spec in made.specs] == [({"unit:tabby": 1, "gpu1": 4},), (whole,)]
 
 
 def test_a_model_on_two_devices_is_not_moved(two):
     split = replace(
         two, specs=(ModelSpec("part", claim={"gpu0": 4, "ram": 2}),), devices=(*two.devices, Device("ram", 9))
     )
-    assert split.with_device(Device("gpu1", 24), frozenset({"part"})).specs == split.specs
+    assert split.with_device(Device("gpu1", 24)).specs == split.specs

@@ -22,7 +22,7 @@ from roundhouse.simulate.trace import Entry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from roundhouse.config.models import Config, ModelConfig
+    from roundhouse.config.models import Config
     from roundhouse.core.model import ModelSpec
     from roundhouse.observe.past import Past
     from roundhouse.observe.store import Request
@@ -40,13 +40,10 @@ gave up, no room, a queue's time limit."""
 class Installation:
     """A box as configured.
 
-    Attributes:
-        free: models that are not bound to a device by their configuration.
-        assumed: models that were never loaded here, whose load time is a guess.
+    `assumed` are the models that were never loaded here, whose load time is a guess.
     """
 
     setup: Setup
-    free: frozenset[str]
     assumed: frozenset[str] = frozenset()
 
     def notes(self, asked: Iterable[str]) -> list[str]:
@@ -61,10 +58,9 @@ def past_of(config: Config, span: float | None) -> Past:
     return read_past(config.state_dir / "roundhouse.db", span)
 
 
-def installation(config: Config, past: Past) -> Installation:
-    """The configured models on this machine's devices. Looks at their files."""
-    found = asyncio.run(devices.combine(devices.detect()).read({}))
-    box = Box({**found.total, **config.devices}, found.total, found.gpus)
+def installation(config: Config, past: Past, other: Mapping[str, int] | None = None) -> Installation:
+    """The configured models on this machine's devices, of which `other` ones have these bytes. Looks at their files."""
+    box = asyncio.run(_box(config, other or {}))
     made, timing, assumed = [], {}, set()
     for model in config.models.values():
         if model.any_of:
@@ -79,8 +75,12 @@ def installation(config: Config, past: Past) -> Installation:
         timing[spec.id] = Timing(ASSUMED_LOAD if seconds is None else seconds, stop, slots=slots)
         made.append(spec)
     setup = Setup(tuple(made), _devices(made, box), timing, specs.make_policy(config))
-    free = frozenset(timing.keys() - {model.id for model in config.models.values() if _is_bound(model)})
-    return Installation(setup, free, frozenset(assumed))
+    return Installation(setup, frozenset(assumed))
+
+
+async def _box(config: Config, other: Mapping[str, int]) -> Box:
+    found = await devices.combine(await devices.detect()).read({})
+    return Box({**found.total, **config.devices, **other}, {**found.total, **other}, found.gpus)
 
 
 def entries_of(requests: Iterable[Request], models: Mapping[str, Timing]) -> tuple[list[Entry], list[str]]:
@@ -148,11 +148,6 @@ def _devices(made: Iterable[ModelSpec], box: Box) -> tuple[Device, ...]:
     seats = sorted({device for spec in made for device in spec.claim if is_seat(device)})
     physical = (Device(name, size, box.physical.get(name, 0)) for name, size in box.sizes.items())
     return (*physical, *(Device(seat, 1) for seat in seats))
-
-
-def _is_bound(model: ModelConfig) -> bool:
-    """Whether its configuration says on which device it runs."""
-    return bool(model.devices) or any(model.memory or {})
 
 
 def _count(number: int) -> str:

@@ -78,6 +78,7 @@ def simulate(
     loaded for as long as it has work. Nothing is started, and Roundhouse may be running.
     """
     from roundhouse.cli.screen import out, print_json
+    from roundhouse.core.memory import say
     from roundhouse.simulate.compare import compare
     from roundhouse.simulate.setup import POLICIES
 
@@ -88,15 +89,18 @@ def simulate(
     policies = list(dict.fromkeys(policy or POLICIES))
     if unknown := [name for name in policies if name not in POLICIES]:
         raise Usage(f"There is no policy {unknown[0]!r}; there are {', '.join(POLICIES)}.")
-    setup = with_policy(with_loads(matter.setup, load or []), max_wait, linger)
-    if slowdown is not None:
-        setup = setup.with_slowdown(slowdown)
-    if not limits:
-        setup = setup.without_limits()
-    boxes = {AS_IT_IS: setup}
-    if device:
-        words, other = with_devices(setup, device, matter.free)
-        boxes[words] = other
+    sizes = devices_of(device or [])
+
+    def prepared(setup: Setup) -> Setup:
+        setup = with_policy(with_loads(setup, load or []), max_wait, linger)
+        setup = setup if slowdown is None else setup.with_slowdown(slowdown)
+        return setup if limits else setup.without_limits()
+
+    boxes = {AS_IT_IS: prepared(matter.setup)}
+    if sizes:
+        boxes[f"with {' and '.join(f'{name} of {say(size)}' for name, size in sizes.items())}"] = prepared(
+            matter.other(sizes)
+        )
     with bar(len(boxes) * len(policies) * matter.seeds, matter.span) as watch:
         results = compare(boxes, policies, matter.traffic, matter.seeds, matter.until, watch)
     said = sentences(results)
@@ -137,18 +141,15 @@ def with_policy(setup: Setup, max_wait: str | None, linger: str | None) -> Setup
     return replace(setup, policy=policy)
 
 
-def with_devices(setup: Setup, devices: list[str], free: frozenset[str]) -> tuple[str, Setup]:
-    """The box with other devices, and what is different in words."""
+def devices_of(texts: list[str]) -> dict[str, int]:
+    """Bytes by device. Raises Usage."""
     from roundhouse.config import units
-    from roundhouse.core.memory import say
-    from roundhouse.core.model import Device
 
-    words = []
-    for text in devices:
+    sizes = {}
+    for text in texts:
         name, _, written = text.partition("=")
         size = understood(units.size, written, "--device") if name and written else 0
         if not size:
             raise Usage(f"--device {text}: write a device and its size, such as gpu1=24GiB.")
-        setup = setup.with_device(Device(name, size, size), free)
-        words.append(f"{name} of {say(size)}")
-    return f"with {' and '.join(words)}", setup
+        sizes[name] = size
+    return sizes

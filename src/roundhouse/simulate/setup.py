@@ -64,15 +64,15 @@ class Setup:
         """The same box where answers at the same time slow one another by that much."""
         return replace(self, timing={n: replace(t, slowdown=share) for n, t in self.timing.items()})
 
-    def with_device(self, device: Device, free: frozenset[str]) -> Setup:
+    def with_device(self, device: Device) -> Setup:
         """The same box with a device changed or added.
 
-        Models that had a whole device have the whole of it again. `free` are models not bound to the device that they
-        are on: of a new device they may use as much as of theirs.
+        Models that had a whole device have the whole of it again. Of a new device, a model may use as much as of the
+        one that it is on.
         """
         was = next((d for d in self.devices if d.id == device.id), None)
         if was is None:
-            specs = tuple(_also_on(s, device, self.devices) if s.id in free else s for s in self.specs)
+            specs = tuple(_also_on(spec, device, self.devices) for spec in self.specs)
             return replace(self, specs=specs, devices=(*self.devices, device))
         specs = tuple(_as_whole(s, was, device) for s in self.specs)
         return replace(self, specs=specs, devices=tuple(device if d.id == device.id else d for d in self.devices))
