@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roundhouse.core.model import Device, Kind, ModelSpec
+from roundhouse.core.model import Arrived, Device, Exited, Kind, ModelSpec, Start, Stop, Tick, Ticket
 from roundhouse.simulate.scenarios import SCENARIOS
 from roundhouse.simulate.setup import POLICIES, Setup, Timing
 from roundhouse.simulate.trace import Entry, Replay
@@ -146,6 +146,32 @@ def test_a_planner_that_wants_to_be_woken_at_once_for_ever_does_not_stop_the_tim
     monkeypatch.setattr("roundhouse.simulate.world.next_wakeup", lambda _fleet, now: now)
     outcome = play(setup({"a": 10 * SHORTEST}), Given([Request(0.0, "a", 10 * SHORTEST)]))
     assert outcome.fates[0].done
+
+
+def planner(monkeypatch, answers):
+    """A planner that answers each kind of event with given actions; returns the events that it was told."""
+    told = []
+
+    def decide(_fleet, event, _now):
+        told.append(event)
+        return answers.get(type(event), [])
+
+    monkeypatch.setattr("roundhouse.simulate.world.step", decide)
+    return told
+
+
+def test_a_load_that_is_given_up_never_becomes_ready(monkeypatch):
+    told = planner(monkeypatch, {Arrived: [Start(1, "a", {}), Stop(1, "a", "nobody waits for it")]})
+    outcome = play(setup({"a": 10.0}, stop=20.0), Given([Request(0.0, "a", 1.0)]))
+    assert [type(event) for event in told if not isinstance(event, Tick)] == [Arrived, Exited]
+    assert [(stay.ready, stay.gone) for stay in outcome.stays] == [(None, 20.0)]
+
+
+def test_the_planner_hears_all_that_is_known_of_a_request(monkeypatch):
+    told = planner(monkeypatch, {})
+    asked = Request(2.0, "a", 1.0, key="k", user="u", session="s", task=True, priority=3)
+    play(setup({"a": 10.0}), Given([asked]))
+    assert told[0] == Arrived(Ticket(1, "a", 2.0, "k", 3, task=True, user="u", session="s"))
 
 
 def test_whoever_watches_is_told_the_time():

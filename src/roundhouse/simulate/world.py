@@ -192,7 +192,7 @@ class _World:
                 break
             if until is not None and at > until:
                 break
-            self._now = max(self._now, at)
+            self._now = at
             self._happen()
             happened += 1
             if watch is not None and happened % WATCH_EVERY == 0:
