@@ -125,6 +125,7 @@ class Gateway:
         record.model = match.model.id
         record.task = _task(headers, request)
         ticket = self._ticket(match, caller, headers, request, record, _address(scope))
+        record.session, record.user, record.priority = ticket.session, ticket.user, ticket.priority
         return Work(route, request, match, caller, ticket, headers, record, self._config)
 
     def _is_loaded(self, model: str) -> bool:
