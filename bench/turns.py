@@ -35,7 +35,7 @@ from roundhouse.engines import ENGINES
 from roundhouse.ports import Build
 from roundhouse.runtime import binaries
 
-QUICK = {"agents": 15.0, "overload": 12.0}
+QUICK = {"agents": 16.0, "overload": 16.0}
 
 
 def files(workload: Workload, folder: Path) -> dict[str, Path]:
@@ -160,7 +160,7 @@ def chosen(asked: argparse.Namespace) -> list[Workload]:
         raise SystemExit(f"no workload is called {', '.join(sorted(unknown))}")
     found = [workload for workload in found if workload.name in names]
     if asked.quick:
-        found = [replace(workload, seconds=QUICK.get(workload.name, 12.0)) for workload in found]
+        found = [replace(workload, seconds=QUICK.get(workload.name, 16.0)) for workload in found]
     return [replace(workload, seconds=asked.seconds) for workload in found] if asked.seconds else found
 
 

@@ -90,13 +90,14 @@ def busy(model: str, answer: float = 8.0) -> Client:
 
 
 def rare(model: str, every: float, answer: float = 8.0) -> Client:
-    """Single requests that come by chance (Poisson), each in its own time."""
+    """Single requests that come by chance (Poisson), the first one soon, whatever became of those before."""
 
     async def client(send: Send, chance: random.Random) -> None:
+        await pause(chance.uniform(0.1, 0.4) * every)
         async with asyncio.TaskGroup() as group:
             while True:
-                await pause(-every * math.log(1.0 - chance.random()))
                 group.create_task(_once(send, Ask(model, tokens(chance, answer))))
+                await pause(-every * math.log(1.0 - chance.random()))
 
     return client
 
