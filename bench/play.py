@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +97,11 @@ class Stage:
             record.failed = record.failed or "the answer was cut"
 
 
-async def play(stage: Stage, workload: Workload, seed: int) -> None:
-    """Lets the clients work for the workload's seconds, then leaves them where they are."""
+async def play(stage: Stage, workload: Workload, seed: int, at_start: Callable[[], None]) -> None:
+    """Lets the clients work for the workload's time, then leaves them where they are. `at_start`: the lead-in is over."""
+    asyncio.get_running_loop().call_later(workload.lead_in, at_start)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(workload.seconds), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(workload.lead_in + workload.seconds), asyncio.TaskGroup() as group:
             for number, client in enumerate(workload.clients):
                 chance = random.Random(f"{seed} {workload.name} {number}")
                 group.create_task(_client(stage, client, f"client{number}", chance))
@@ -109,22 +111,23 @@ async def _client(stage: Stage, client: Client, name: str, chance: random.Random
     await client(lambda ask: stage.send(ask, name), chance)
 
 
-def summary(records: list[Record], end: float) -> dict[str, Any]:
-    """Figures of one program and one workload.
+def summary(records: list[Record], start: float, end: float) -> dict[str, Any]:
+    """Figures of one program and one workload between two moments: what ended or got its first token then.
 
     Requests without a first token at the end count with what they have waited so far: else a program that starves a
     model would look quick.
     """
     good = [record for record in records if not record.failed]
+    done = [record for record in good if record.done is not None and record.done >= start]
+    unserved = [record for record in good if record.first is None]
     waits = defaultdict(list)
-    for record in good:
+    for record in (*unserved, *(r for r in good if r.first is not None and r.first >= start)):
         waits[record.ask.model].append(record.wait(end))
     every = sorted(wait for some in waits.values() for wait in some)
-    unserved = [record for record in good if record.first is None]
     failures = [record.failed for record in records if record.failed]
     return {
-        "done": sum(record.done is not None for record in good),
-        "done_by_model": {m: sum(r.done is not None for r in good if r.ask.model == m) for m in sorted(waits)},
+        "done": len(done),
+        "done_by_model": {m: sum(r.ask.model == m for r in done) for m in sorted(waits)},
         "mean_wait_s": round(statistics.fmean(every), 3) if every else None,
         "p95_wait_s": round(every[math.ceil(0.95 * len(every)) - 1], 3) if every else None,
         "worst_wait_s": round(every[-1], 3) if every else None,
@@ -133,5 +136,5 @@ def summary(records: list[Record], end: float) -> dict[str, Any]:
         "unserved_by_model": {m: sum(r.ask.model == m for r in unserved) for m in sorted(waits)},
         "failed": len(failures),
         "failures": sorted({failure[:200] for failure in failures})[:3],
-        "seconds": round(end, 2),
+        "seconds": round(end - start, 2),
     }

@@ -3,8 +3,8 @@
     python -m bench.turns [--quick] [--only agents,overload,...] [--policies turns,run-first,...] [--seconds N] [--seed N]
 
 Roundhouse against its own run-first and FIFO settings and llama-server's router mode, with the same clients
-(`workloads.py`) for the same time. Each program first loads every model once, which is not counted, so that load times
-are known where they are learned. A benchmark, not a test: nothing fails because of a figure.
+(`workloads.py`) for the same time. Not counted: each program first loads every model once, and the clients play for a
+lead-in, so that load and think times are known where they are learned. A benchmark, not a test: nothing fails because of a figure.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,8 @@ from roundhouse.engines import ENGINES
 from roundhouse.ports import Build
 from roundhouse.runtime import binaries
 
-QUICK = {"agents": 16.0, "overload": 16.0}
+QUICK = {"agents": (10.0, 14.0), "overload": (0.0, 16.0)}
+"""Seconds of lead-in and seconds that count."""
 
 
 def files(workload: Workload, folder: Path) -> dict[str, Path]:
@@ -66,8 +68,12 @@ def warm_up(stage: Stage, workload: Workload) -> None:
         raise SystemExit(f"a model did not load: {failures[0]}")
 
 
+def loads(engine: Engine) -> Counter[str]:
+    return Counter({name: slow.loads(path) for name, path in engine.files.items()})
+
+
 def check_slowed(engine: Engine) -> None:
-    if not all(slow.loads(path) for path in engine.files.values()):
+    if not all(loads(engine).values()):
         raise SystemExit(
             f"{' '.join(engine.build.argv)} took no notice of bench/slow.c: it must be a llama-server that is linked "
             "with libllama.so. Name one with --llama-server."
@@ -79,18 +85,19 @@ def run(policy: str, workload: Workload, folder: Path, build: Build, preload: Pa
     folder.mkdir()
     engine = Engine(build, preload, files(workload, folder))
     title, start = CONTESTANTS[policy]
-    print(f"{workload.name}: {title}, {workload.seconds:g} s", file=sys.stderr, flush=True)
+    print(f"{workload.name}: {title}, {workload.lead_in:g} + {workload.seconds:g} s", file=sys.stderr, flush=True)
     # The rules that know no background tasks are not told of any.
     marks_tasks = policy == "turns"
     with start(engine, workload, folder) as port:
         warm_up(Stage(port, marks_tasks), workload)
         check_slowed(engine)
-        before = {name: slow.loads(path) for name, path in engine.files.items()}
         stage = Stage(port, marks_tasks)
-        asyncio.run(play(stage, workload, seed))
+        before: Counter[str] = Counter()
+        asyncio.run(play(stage, workload, seed, lambda: before.update(loads(engine))))
         end = stage.now()
-        loads = {name: slow.loads(path) - before[name] for name, path in engine.files.items()}
-    found = {"name": title, **summary(stage.records, end), "switches": sum(loads.values()), "loads_by_model": loads}
+        counted = dict(loads(engine) - before)
+    found = {"name": title, **summary(stage.records, workload.lead_in, end)}
+    found |= {"switches": sum(counted.values()), "loads_by_model": counted}
     (folder / "requests.json").write_text(json.dumps([row(record) for record in stage.records]))
     return found
 
@@ -160,7 +167,8 @@ def chosen(asked: argparse.Namespace) -> list[Workload]:
         raise SystemExit(f"no workload is called {', '.join(sorted(unknown))}")
     found = [workload for workload in found if workload.name in names]
     if asked.quick:
-        found = [replace(workload, seconds=QUICK.get(workload.name, 16.0)) for workload in found]
+        short = {workload.name: QUICK.get(workload.name, (2.0, 12.0)) for workload in found}
+        found = [replace(w, lead_in=short[w.name][0], seconds=short[w.name][1]) for w in found]
     return [replace(workload, seconds=asked.seconds) for workload in found] if asked.seconds else found
 
 
@@ -169,11 +177,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="agents and overload for some seconds: 3 minutes")
     parser.add_argument("--only", help="workloads, with commas; all: agents,overload,tasks,embeddings,real")
     parser.add_argument("--policies", default=",".join(CONTESTANTS), help="programs, with commas; default: %(default)s")
-    parser.add_argument("--seconds", type=float, help="how long each workload is played")
+    parser.add_argument("--seconds", type=float, help="how long each workload is counted, after its lead-in")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--llama-server", help="llama-server program; default: as Roundhouse finds it")
-    parser.add_argument("--keep", type=Path, help="folder for configurations and logs, kept")
-    return parser.parse_args()
+    parser.add_argument("--keep", type=Path, help="new folder for configurations, logs and requests, kept")
+    asked = parser.parse_args()
+    if asked.keep and asked.keep.exists():
+        parser.error(f"--keep {asked.keep}: it is there already; name a new folder")
+    if unknown := set(asked.policies.split(",")) - CONTESTANTS.keys():
+        parser.error(f"--policies: no program is called {', '.join(sorted(unknown))}")
+    return asked
 
 
 def main() -> None:

@@ -40,10 +40,14 @@ Client = Callable[[Send, random.Random], Coroutine[None, None, None]]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`seconds` as played; `max_wait` on the big machine, for Roundhouse's turns."""
+    """What is played: `lead_in` seconds that are not counted, in which habits are learned, and `seconds` that are.
+
+    `max_wait` is on the big machine, for Roundhouse's turns.
+    """
 
     name: str
     title: str
+    lead_in: float
     seconds: float
     max_wait: float
     models: Mapping[str, Played]
@@ -150,23 +154,23 @@ def workloads() -> list[Workload]:
     rarer = {name: Played(15.0) for name in ("alpha", "beta", "gamma")}
     return [
         Workload(
-            "agents", "three agents, one model each", 120, 100, big, tuple(agent(name) for name in big)
+            "agents", "three agents, one model each", 30, 110, 120, big, tuple(agent(name) for name in big)
         ),
         Workload(
-            "overload", "overloaded alpha, rare beta and gamma", 60, 75, rarer,
+            "overload", "overloaded alpha, rare beta and gamma", 5, 60, 75, rarer,
             (*(busy("alpha") for _ in range(8)), rare("beta", 90.0), rare("gamma", 120.0)),
         ),
         Workload(
-            "tasks", "two chats on alpha with background tasks on gamma", 40, 100,
+            "tasks", "two chats on alpha with background tasks on gamma", 5, 30, 100,
             {"alpha": Played(20.0), "gamma": Played(5.0)}, (chatter("alpha", "gamma"), chatter("alpha", "gamma")),
         ),
         Workload(
-            "embeddings", "two chats on alpha, one on beta, each question embedded", 40, 100,
+            "embeddings", "two chats on alpha, one on beta, each question embedded", 5, 30, 100,
             {"alpha": Played(20.0), "beta": Played(20.0), "embed": Played(2.0, "embedding")},
             (reader("alpha", "embed"), reader("alpha", "embed"), reader("beta", "embed")),
         ),
         Workload(
-            "real", "two agents on SmolLM2-135M and gemma-3-270m, real loads and answers", 40, 100,
+            "real", "two agents on SmolLM2-135M and gemma-3-270m, real loads and answers", 5, 25, 100,
             {"smollm2": Played(None), "gemma3": Played(None)}, (small_agent("smollm2"), small_agent("gemma3")),
         ),
     ]  # fmt: skip
