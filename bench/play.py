@@ -124,6 +124,7 @@ def summary(records: list[Record], start: float, end: float) -> dict[str, Any]:
     for record in (*unserved, *(r for r in good if r.first is not None and r.first >= start)):
         waits[record.ask.model].append(record.wait(end))
     every = sorted(wait for some in waits.values() for wait in some)
+    answers = [r.done - r.first for r in done if r.done is not None and r.first is not None]
     failures = [record.failed for record in records if record.failed]
     return {
         "done": len(done),
@@ -134,6 +135,7 @@ def summary(records: list[Record], start: float, end: float) -> dict[str, Any]:
         "worst_wait_by_model_s": {model: round(max(some), 3) for model, some in sorted(waits.items())},
         "unserved": len(unserved),
         "unserved_by_model": {m: sum(r.ask.model == m for r in unserved) for m in sorted(waits)},
+        "longest_answer_s": round(max(answers), 3) if answers else None,
         "failed": len(failures),
         "failures": sorted({failure[:200] for failure in failures})[:3],
         "seconds": round(end - start, 2),

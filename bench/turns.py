@@ -124,7 +124,15 @@ def table(workload: Workload, rows: dict[str, dict[str, Any]]) -> str:
         cells += [seconds(found["worst_wait_by_model_s"].get(model)) for model in models]
         cells += [str(found["switches"]), unserved(found), str(found["failed"])]
         lines.append(f"| {found['name']} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *compared(rows)])
+    return "\n".join([*lines, "", *compared(rows), *bounded(workload, rows)])
+
+
+def bounded(workload: Workload, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """How long a model may wait for its turn when one other is before it: until the leaving one's longest answer ends."""
+    load = max((played.load or 0.0) / SCALE for played in workload.models.values())
+    if "turns" in rows and load and (answer := rows["turns"]["longest_answer_s"]):
+        limit = workload.max_wait / SCALE
+        yield f"max_wait + longest answer + load: {limit:g} + {answer:.1f} + {load:g} = {limit + answer + load:.1f} s."
 
 
 def compared(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -134,7 +142,7 @@ def compared(rows: dict[str, dict[str, Any]]) -> Iterator[str]:
         if ours is None or policy == "turns" or not other["done"] or not other["mean_wait_s"]:
             continue
         done, wait = ours["done"] / other["done"], ours["mean_wait_s"] / other["mean_wait_s"]
-        yield f"{ours['name']} : {other['name']} = {done:.2f} of the requests done, {wait:.2f} of the mean wait."
+        yield f"{ours['name']} : {other['name']} = {done:.2f} of the requests done, {wait:.2f} of the mean wait.\n"
 
 
 def seconds(value: float | None) -> str:

@@ -23,6 +23,7 @@ def test_the_lead_in_does_not_count_but_a_wait_that_began_in_it_does():
     sent_before = record("a", 7, 13, 14)
     found = summary([whole_before, token_before, sent_before], start=10, end=30)
     assert (found["done"], found["mean_wait_s"], found["seconds"]) == (2, 6, 20)
+    assert found["longest_answer_s"] == 3
 
 
 def test_p95_is_of_the_waits_in_order():
