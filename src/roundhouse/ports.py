@@ -26,8 +26,12 @@ class ModelFacts:
         format: gguf | safetensors | exl2 | exl3.
         weights: sum of the tensors' bytes over all parts.
         context: tokens it was trained for.
-        heads_kv: per layer.
+        heads_kv: per layer; 0 where a layer keeps no keys and values of its own (shared, recurrent).
+        key_length, value_length: numbers per head; `value_length` is 0 where values are kept within the keys (MLA).
         sliding: per layer, true where attention is a sliding window of `window` tokens.
+        sliding_key_length, sliding_value_length: of those layers, 0 where they are as the others.
+        state: bytes that recurrent layers keep per request, whatever its length.
+        matrices, experts: bytes by tensor type (`Q4_K`) of what is multiplied with: matrices, and stacks of them.
         fingerprint: changes when the file does (header hash, size); not a hash of all weights.
     """
 
@@ -47,9 +51,14 @@ class ModelFacts:
     value_length: int = 0
     window: int = 0
     sliding: tuple[bool, ...] = ()
+    sliding_key_length: int = 0
+    sliding_value_length: int = 0
+    state: int = 0
     causal: bool = True
     chat_template: bool = False
     vision: bool = False
+    matrices: Mapping[str, int] = field(default_factory=dict)
+    experts: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
 
 

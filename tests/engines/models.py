@@ -53,6 +53,7 @@ def gemma_270m(**other: Any) -> ModelFacts:
         "key_length": 256,
         "value_length": 256,
         "window": 512,
+        "sliding": tuple(layer % 6 < 5 for layer in range(18)),
     }
     return ModelFacts(**{**known, **other})
 
@@ -68,7 +69,7 @@ def embedder(**other: Any) -> ModelFacts:
         "embedding": 384,
         "feed_forward": 1536,
         "vocabulary": 30522,
-        "heads_kv": (12,) * 6,
+        "heads_kv": (0,) * 6,
         "key_length": 32,
         "value_length": 32,
         "causal": False,

@@ -93,22 +93,45 @@ def test_compute_buffers_are_near_what_the_engine_logs():
     assert compute(Layout(1, 32768), gemma_270m()) / MIB == pytest.approx(50.77, abs=0.1)
 
 
-def test_which_layers_slide_is_as_the_file_says_else_by_pattern():
-    all_slide = gemma_270m(sliding=(True,) * 18)
-    by_pattern = gemma_270m()
-    none = gemma_270m(window=0)
-    unknown = gemma_270m(architecture="newer")
-    plan = Layout(1, 32768)
-    assert cache(plan, all_slide) < cache(plan, by_pattern) < cache(plan, none) == cache(plan, unknown)
+def test_slots_that_share_their_cells_need_them_once_and_a_window_each():
+    alone, shared = Layout(4, 8192), Layout(4, 8192, unified=True)
+    assert shared.context == 8192
+    assert alone.context == 2048
+    assert cache(shared, llama_8b()) == cache(alone, llama_8b())
+    assert cache(shared, gemma_270m()) == (24 + 15 * 10 // 4) * MIB + MIB // 2  # 2560 cells that slide, not 1024
 
 
-def test_a_model_that_is_not_causal_has_no_cache():
+@pytest.mark.parametrize(
+    ("args", "unified"),
+    [
+        ((), False),
+        (("-kvu",), True),
+        (("--kv-unified", "-no-kvu"), False),
+        (("-np", "4"), False),
+        (("-np", "-1"), True),
+        (("-np", "2", "-kvu"), True),
+    ],
+)
+def test_slots_share_where_the_user_says_so_or_leaves_their_number_to_the_engine(args, unified):
+    assert layout(model(args=args), gemma_270m()).unified is unified
+
+
+def test_a_ubatch_is_no_larger_than_the_batch():
+    assert layout(model(args=("-b", "128")), llama_8b()).ubatch == 128
+
+
+def test_recurrent_layers_keep_a_state_for_each_slot():
+    facts = llama_8b(heads_kv=(0, 0, 8, 0), state=3 * MIB)
+    assert cache(Layout(2, 4096), facts) == cache(Layout(2, 4096), llama_8b(heads_kv=(8,))) + 6 * MIB
+
+
+def test_a_model_without_a_cache_has_none():
     assert cache(Layout(4, 2048), embedder()) == 0
 
 
 def test_d1_the_footprint_is_weights_cache_logits_and_compute():
     facts, plan = llama_8b(), Layout(2, 8192)
-    parts = facts.weights + 2**30 + 2 * 128256 * 4 + compute(plan, facts) + 32 * MIB
+    parts = facts.weights + 2**30 + 2 * 128256 * 4 + compute(plan, facts) + 27 * MIB + 128256 * 104
     assert footprint(plan, facts) == parts
     assert LlamaCpp().footprint(model(context=4096, slots=2), facts) == parts
 
