@@ -273,9 +273,24 @@ class Engine(Protocol):
         """The reason, in one line of words, why an engine with these last lines ended."""
         ...
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
-        """Estimated bytes when loaded, None if nothing can be said."""
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
+        """Estimated bytes when loaded, None if nothing can be said.
+
+        Args:
+            model: as configured.
+            facts: what its files say.
+            processor: flags of the processor that computes, in /proc/cpuinfo's words; empty where a GPU does.
+        """
         ...
+
+    def held(self, lines: Sequence[str]) -> int | None:
+        """Bytes that it says, in its output of a load that is done, to have taken on the device that computes.
+
+        None where it does not say, or not all of it. Asked once, when it is ready; `Served.memory` goes before it.
+        """
+        return None
 
     def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
         """Slots and context that its command line comes to; None where the engine itself decides."""

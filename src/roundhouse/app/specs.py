@@ -19,6 +19,8 @@ from roundhouse.engines.openai import endpoint_of, words_of
 from roundhouse.errors import LoadFailed
 from roundhouse.formats.errors import FormatError
 from roundhouse.ports import Build, Command
+from roundhouse.runtime import processor
+from roundhouse.runtime.devices import RAM
 from roundhouse.runtime.files import facts_of
 from roundhouse.runtime.life import Runnable
 
@@ -224,7 +226,8 @@ def _claim(
         # A script's own words are not ours to know: until it was measured it has the device for itself.
         claim = {device: sizes.get(device, 0)}
     else:
-        claim = {device: engine.footprint(model, looked.facts) or 0}
+        computes = processor.flags() if device == RAM else frozenset[str]()
+        claim = {device: engine.footprint(model, looked.facts, computes) or 0}
     if (port := port_of(model)) is not None:
         claim[f"port:{port}"] = 1
     if model.service is not None:

@@ -65,7 +65,9 @@ class OpenAICompatible(Engine):
         """Its last line that says something."""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Nothing can be said; `memory:` does."""
         return None
 

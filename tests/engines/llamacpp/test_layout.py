@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from roundhouse.core.model import Kind
 from roundhouse.engines.llamacpp import LlamaCpp
-from roundhouse.engines.llamacpp.layout import Layout, cache, compute, footprint, kind_of, layout
+from roundhouse.engines.llamacpp.layout import Layout, cache, compute, footprint, kind_of, layout, repacked
 from tests.engines.models import MIB, embedder, gemma_270m, llama_8b, model
 
 
@@ -147,3 +147,41 @@ def test_more_room_never_takes_less_memory(slots: int, context: int):
     smaller = footprint(Layout(slots, context * slots), facts)
     assert smaller <= footprint(Layout(slots + 1, context * (slots + 1)), facts)
     assert smaller <= footprint(Layout(slots, (context + 256) * slots), facts)
+
+
+MIXED = {"Q4_K": 100 * MIB, "Q6_K": 10 * MIB, "Q4_1": 1 * MIB, "F32": 1000 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [
+        ((), 0),
+        (("sse4_2",), 0),
+        (("avx2",), 100 + 7),
+        (("avx2", "avx512f"), 100 + 7),
+        (("avx2", "amx_int8"), 111 + 7),
+        (("asimddp",), 110 + 7),
+    ],
+)
+def test_weights_that_this_processor_repacks_are_held_twice(flags, size):
+    facts = llama_8b(matrices=MIXED, experts={"Q4_K": 7 * MIB, "Q4_1": 70 * MIB})
+    wanted = model(context=4096, slots=1)
+    assert repacked(wanted, facts, frozenset(flags)) == size * MIB
+    more = (LlamaCpp().footprint(wanted, facts, frozenset(flags)) or 0) - (LlamaCpp().footprint(wanted, facts) or 0)
+    assert more == size * MIB
+
+
+@pytest.mark.parametrize(
+    ("args", "twice"),
+    [
+        (("--no-repack",), False),
+        (("-nr",), False),
+        (("-nr", "--repack"), True),
+        (("--no-mmap",), False),
+        (("-lm", "none"), False),
+        (("--load-mode", "mlock"), True),
+    ],
+)
+def test_nothing_is_held_twice_where_the_user_says_so(args, twice):
+    facts = llama_8b(matrices=MIXED)
+    assert bool(repacked(model(args=args), facts, frozenset({"avx2"}))) is twice

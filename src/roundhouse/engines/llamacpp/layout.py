@@ -27,6 +27,15 @@ PROGRAM: Final = 27 * MIB
 TOKEN: Final = 104
 """Bytes of an entry of the vocabulary: about 80 in the heap and 24 in the file, which is mapped as a whole."""
 
+REPACKED: Final = {
+    "avx2": ("Q4_0", "Q4_K", "IQ4_NL", "MXFP4"),
+    "avx512f": ("Q2_K",),
+    "asimddp": ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"),
+}
+"""Types of weights that are repacked, by the processor's flag (`ggml-cpu/repack.cpp` of b10605)."""
+AMX: Final = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "F16"})
+"""The same with `amx_int8`, for all but stacks of experts (`ggml-cpu/amx/amx.cpp`). F16 is only copied."""
+
 CACHE_BYTES: Final = {
     "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
@@ -134,8 +143,32 @@ def footprint(plan: Layout, facts: ModelFacts, repacked: int = 0) -> int:
     (`--cache-ram`, it grows to 8 GiB at most). Measured figures replace this one.
     """
     logits = plan.slots * facts.vocabulary * 4
-    program = PROGRAM + facts.vocabulary * TOKEN
-    return facts.weights + repacked + cache(plan, facts) + logits + compute(plan, facts) + program
+    buffers = cache(plan, facts) + logits + compute(plan, facts)
+    return facts.weights + repacked + buffers + program(facts.vocabulary)
+
+
+def program(vocabulary: int) -> int:
+    """Bytes of a server beside its model's buffers."""
+    return PROGRAM + vocabulary * TOKEN
+
+
+def repacked(model: ModelConfig, facts: ModelFacts, processor: frozenset[str]) -> int:
+    """Bytes of weights that a CPU holds twice: mapped, and once more in an order of its own (`CPU_REPACK`, `AMX`).
+
+    Which types depends on the processor and on what the build was compiled for; taken is that it was compiled for this
+    one. Nothing is held twice on a GPU, with `--no-repack`, or where the file is not mapped.
+    """
+    if flags.last(model.args, flags.NO_REPACK, flags.REPACK) or not _mapped(model):
+        return 0
+    both = {kind for flag, kinds in REPACKED.items() if flag in processor for kind in kinds}
+    matrices = both | (AMX if "amx_int8" in processor else frozenset())
+    sizes = [size for kind, size in facts.matrices.items() if kind in matrices]
+    return sum(sizes) + sum(size for kind, size in facts.experts.items() if kind in both)
+
+
+def _mapped(model: ModelConfig) -> bool:
+    mode = flags.value(model.args, flags.LOAD_MODE)
+    return not flags.last(model.args, flags.NO_MMAP, flags.MMAP) and mode in {None, "auto", "mmap", "mlock"}
 
 
 def cache(plan: Layout, facts: ModelFacts) -> int:

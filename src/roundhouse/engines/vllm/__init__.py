@@ -80,6 +80,10 @@ class VLLM(Engine):
         """Stages and progress bars of its log."""
         return log.progress(line)
 
+    def held(self, lines: Sequence[str]) -> int | None:
+        """Weights, cache and graphs of one GPU, by its log."""
+        return log.held(lines)
+
     def failure(self, lines: Sequence[str]) -> str:
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
@@ -89,7 +93,9 @@ class VLLM(Engine):
         pool = paged.pool(model, facts, flags.said(model))
         return Served(pool.slots, pool.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Weights and cache on one GPU, and 3 GiB; None without facts.
 
         The last is what three processes take on a CPU with a toy model (0.64 + 0.61 + 1.8 GB measured). That a GPU
