@@ -27,7 +27,9 @@ class ModelFacts:
         weights: sum of the tensors' bytes over all parts.
         context: tokens it was trained for.
         heads_kv: per layer; 0 where a layer keeps no keys and values of its own (shared, recurrent).
+        queries: numbers of all query heads of a layer.
         key_length, value_length: numbers per head; `value_length` is 0 where values are kept within the keys (MLA).
+        experts_used, expert_feed_forward: experts that each token goes through, and the width of one.
         sliding: per layer, true where attention is a sliding window of `window` tokens.
         sliding_key_length, sliding_value_length: of those layers, 0 where they are as the others.
         state: bytes that recurrent layers keep per request, whatever its length.
@@ -45,7 +47,10 @@ class ModelFacts:
     layers: int = 0
     embedding: int = 0
     feed_forward: int = 0
+    experts_used: int = 0
+    expert_feed_forward: int = 0
     vocabulary: int = 0
+    queries: int = 0
     heads_kv: tuple[int, ...] = ()
     key_length: int = 0
     value_length: int = 0

@@ -56,7 +56,8 @@ def test_facts_of_a_chat_model(chat):
     facts = read(chat)
     assert replace(facts, weights=0, fingerprint="", embedding=0, vocabulary=0, matrices={}) == ModelFacts(
         format="gguf", architecture="llama", name="alpha", context=4096, quantisation="F32", kind=Kind.CHAT, layers=3,
-        feed_forward=64, heads_kv=(1, 1, 1), key_length=64, value_length=64, chat_template=True,
+        feed_forward=64, heads_kv=(1, 1, 1), key_length=64, value_length=64,
+        queries=320, chat_template=True,
     )  # fmt: skip
     reader = gguf.GGUFReader(chat)
     sizes = {tensor.name: int(tensor.n_bytes) for tensor in reader.tensors}
@@ -147,6 +148,7 @@ def test_weights_that_are_multiplied_with_are_told_by_type(write):
     facts = read(write("llama", lambda _writer: None, tensors))
     assert facts.matrices == {"F16": 2 * 4096}  # the table of tokens is the output's too
     assert facts.experts == {"F16": 8192}
+    assert read(write("bert", lambda _writer: None, tensors)).matrices == {"F16": 4096}
     untied = read(write("llama", lambda _writer: None, [*tensors, ("output.weight", *tensors[0][1:])]))
     assert untied.matrices == {"F16": 2 * 4096}
     both = ours.merge([facts, untied])

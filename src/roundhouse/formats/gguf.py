@@ -69,9 +69,10 @@ def _facts(keys: Keys, header: Header, size: int) -> ModelFacts:
     embedding = of.number("embedding_length")
     most_heads = max(heads, default=0)
     per_head = embedding // most_heads if most_heads else 0
+    key_length = of.number("attention.key_length") or per_head
     kept = kept_layers(of, architecture, layers)
     latent = of.number("attention.key_length_mla") > 0 and of.number("attention.value_length_mla") > 0
-    matrices, experts = _multiplied(header)
+    matrices, experts = _multiplied(header, writes=architecture not in EMBEDDERS)
     return ModelFacts(
         format="gguf",
         architecture=architecture,
@@ -84,8 +85,11 @@ def _facts(keys: Keys, header: Header, size: int) -> ModelFacts:
         embedding=embedding,
         feed_forward=max(of.numbers("feed_forward_length"), default=0),
         vocabulary=keys.length("tokenizer.ggml.tokens") or of.number("vocab_size"),
+        experts_used=of.number("expert_used_count"),
+        expert_feed_forward=of.number("expert_feed_forward_length"),
+        queries=most_heads * key_length,
         heads_kv=kept.heads_kv,
-        key_length=of.number("attention.key_length") or per_head,
+        key_length=key_length,
         value_length=0 if latent else of.number("attention.value_length") or per_head,
         window=kept.window,
         sliding=kept.sliding,
@@ -101,15 +105,15 @@ def _facts(keys: Keys, header: Header, size: int) -> ModelFacts:
     )
 
 
-def _multiplied(header: Header) -> tuple[dict[str, int], dict[str, int]]:
+def _multiplied(header: Header, *, writes: bool) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes by type of what is multiplied with: matrices, and stacks of them.
 
-    The table of tokens is only looked up in, unless it is the output's matrix too, as it is where there is no other
-    (in a split model: where its part has no other).
+    The table of tokens is only looked up in, unless it is the output's matrix too, as it is in a model that writes and
+    has no other (in a split one: whose part has no other).
     """
     matrices: dict[str, int] = {}
     experts: dict[str, int] = {}
-    tied = all(tensor.name != "output.weight" for tensor in header.tensors)
+    tied = writes and all(tensor.name != "output.weight" for tensor in header.tensors)
     for tensor in header.tensors:
         kind = ggml.NAMES.get(tensor.kind)
         if kind is None or tensor.length is None or not tensor.name.endswith(".weight"):
