@@ -184,16 +184,23 @@ MIXED = {"Q4_K": 100 * MIB, "Q6_K": 10 * MIB, "Q4_1": 1 * MIB, "F32": 1000 * MIB
         (("sse4_2",), 0),
         (("avx2",), 100 + 7),
         (("avx2", "avx512f"), 100 + 7),
-        (("avx2", "amx_int8"), 111 + 7),
+        (("avx2", "amx_int8"), 100 * 148 / 144 + 11 + 7),
         (("asimddp",), 110 + 7),
     ],
 )
 def test_weights_that_this_processor_repacks_are_held_twice(flags, size):
     facts = llama_8b(matrices=MIXED, experts={"Q4_K": 7 * MIB, "Q4_1": 70 * MIB})
     wanted = model(context=4096, slots=1)
-    assert repacked(wanted, facts, frozenset(flags)) == size * MIB
+    assert repacked(wanted, facts, frozenset(flags)) == int(size * MIB)
     more = (LlamaCpp().footprint(wanted, facts, frozenset(flags)) or 0) - (LlamaCpp().footprint(wanted, facts) or 0)
-    assert more == size * MIB
+    assert more == int(size * MIB)
+
+
+def test_what_amx_holds_is_what_the_engine_logs():
+    smollm2 = llama_8b(matrices={"Q8_0": 28.69 * MIB, "Q4_1": 63.28 * MIB})
+    gemma = gemma_270m(matrices={"Q8_0": 171.49 * MIB, "Q5_0": 41.57 * MIB, "Q4_K": 12.66 * MIB, "Q6_K": 9.23 * MIB})
+    for facts, logged in ((smollm2, 95.34), (gemma, 213.91)):
+        assert repacked(model(), facts, frozenset({"avx2", "amx_int8"})) / MIB == pytest.approx(logged, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,11 @@ REPACKED: Final = {
     "asimddp": ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"),
 }
 """Types of weights that are repacked, by the processor's flag (`ggml-cpu/repack.cpp` of b10605)."""
-AMX: Final = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "F16"})
-"""The same with `amx_int8`, for all but stacks of experts (`ggml-cpu/amx/amx.cpp`). F16 is only copied."""
+AMX: Final = {
+    "Q4_0": 1.0, "Q4_1": 1.0, "Q8_0": 38 / 34, "Q4_K": 148 / 144, "Q5_K": 180 / 176, "Q6_K": 1.0, "IQ4_XS": 138 / 136,
+    "F16": 1.0,
+}  # fmt: skip
+"""The same with `amx_int8`, for all but stacks of experts, and how much larger they become (`ggml-cpu/amx`)."""
 
 CACHE_BYTES: Final = {
     "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
@@ -160,10 +163,10 @@ def repacked(model: ModelConfig, facts: ModelFacts, processor: frozenset[str]) -
     """
     if flags.last(model.args, flags.NO_REPACK, flags.REPACK) or not _mapped(model):
         return 0
-    both = {kind for flag, kinds in REPACKED.items() if flag in processor for kind in kinds}
-    matrices = both | (AMX if "amx_int8" in processor else frozenset())
-    sizes = [size for kind, size in facts.matrices.items() if kind in matrices]
-    return sum(sizes) + sum(size for kind, size in facts.experts.items() if kind in both)
+    plain = {kind: 1.0 for flag, kinds in REPACKED.items() if flag in processor for kind in kinds}
+    matrices = plain | (AMX if "amx_int8" in processor else {})
+    twice = sum(size * matrices.get(kind, 0.0) for kind, size in facts.matrices.items())
+    return int(twice + sum(size * plain.get(kind, 0.0) for kind, size in facts.experts.items()))
 
 
 def _mapped(model: ModelConfig) -> bool:
