@@ -68,6 +68,7 @@ class Engine:
     draining_since: float | None = None
     unwanted_since: float | None = None
     asked: bool = False
+    for_room: bool = False
     used: float = 0.0
 
 
@@ -89,6 +90,7 @@ class Box:
         self.blocked_since: dict[str, float] = {}
         self.loads = {spec.id: spec.expected or 0.0 for spec in specs}
         self.asked_by: dict[int, Ticket] = {}
+        self.made_room: dict[str, float] = {}
         self.tickets = 0
 
     # --- what can happen ---
@@ -224,6 +226,8 @@ class Box:
     def _note_exit(self, event: Exited) -> None:
         engine = self.engines.pop(event.instance)
         self.idle_since[engine.model] = self.now
+        if engine.stopped and engine.for_room:
+            self.made_room[engine.model] = self.now
         if event.expected or engine.stopped:
             return
         recent = [t for t in self.failures.get(engine.model, []) if self.now - t < FAILURE_WINDOW] + [self.now]
@@ -405,6 +409,7 @@ class Box:
             was = before.models[engine.model].instance
             assert now is not None
             assert now.id == number
+            engine.for_room = now.for_room
             if now.phase is Phase.DRAINING:
                 again = was is not None and was.phase is Phase.DRAINING and was.since != now.since
                 if engine.draining_since is None or again:  # called back and sent away again in one step
@@ -539,6 +544,8 @@ class Box:
         if since is None:
             return None
         asked = self.fleet.models[model].asked is not None
+        if self.policy.max_wait != 0 and not asked:
+            since = max(since, self.made_room.get(model, since))
         if self.policy.max_wait is not None:
             wait = self.policy.max_wait
         else:

@@ -73,6 +73,21 @@ def test_d4_after_its_turn_it_gets_the_next_one():
     story >> gone(2) << start(3, "alpha")
 
 
+def test_d4_who_left_does_not_come_back_before_those_it_left_for():
+    story = loaded(two(), slots=1)
+    story.asks(1, "alpha") << nothing
+    story.now = 5.0
+    story.asks(2, "beta") << nothing
+    story.after(60.0) << nothing
+    story >> done(900) << stop(1, "alpha", "room for beta")
+    story.asks(3, "gamma") << nothing
+    story.now = 66.0
+    story >> gone(1) << start(2, "beta")
+    story.now = 67.0
+    story >> ready(2, 1, seconds=1.0) << grant(2, 2)
+    story >> done(2) << stop(2, "beta", "room for gamma")
+
+
 def test_d4_a_turn_lasts_its_quantum_however_long_others_have_waited():
     story = two()
     story.asks(1, "alpha") << start(1, "alpha")

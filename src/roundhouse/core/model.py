@@ -6,6 +6,7 @@ All times are seconds of one monotonic clock, all sizes bytes. Nothing here know
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -239,6 +240,7 @@ class ModelState:
         asked: when an operator (or `preload`) asked for it and no load has begun yet.
         blocked: since when it can't fit because of others than us (foreign processes).
         idle_since: when its last load ended or failed; queue time counts from here at the earliest (spec D5).
+        made_room: when it last left for another model; whoever waits for it waits for its next turn from then on.
     """
 
     spec: ModelSpec
@@ -255,6 +257,7 @@ class ModelState:
     asked: float | None = None
     blocked: float | None = None
     idle_since: float = 0.0
+    made_room: float = -math.inf
 
     def queued(self, queue: tuple[Ticket, ...]) -> ModelState:
         """With another queue. What every decision asks of it is worked out here, once."""

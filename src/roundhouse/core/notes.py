@@ -261,6 +261,8 @@ def _exited(fleet: Fleet, event: Exited, now: float, actions: list[Action]) -> N
     was = instance.phase
     move(fleet, instance, Cue.GONE, now)
     state = change(fleet, fleet.models[model], idle_since=now)
+    if instance.for_room and was is Phase.STOPPING:
+        state = change(fleet, state, made_room=now)
     if event.expected or was is Phase.STOPPING:
         return
     state = change(fleet, state, failure=_failed(state.failure, event.reason, now))

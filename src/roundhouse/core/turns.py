@@ -41,7 +41,8 @@ class Want(NamedTuple):
     """That a model is wanted which is not loaded.
 
     Attributes:
-        since: when the oldest interactive request came (or an operator asked).
+        since: when the oldest interactive request came (or an operator asked), but not before its last turn was over:
+            an overloaded model's oldest request would always be the oldest of all.
         due: when it has waited for long enough: from then on it comes before all that have not.
         priority: the highest of those who wait.
         asked: by an operator.
@@ -67,6 +68,8 @@ def want_of(state: ModelState, policy: Policy) -> Want | None:
         return None
     if state.asked is not None:
         return Want(since, since, state.highest, asked=True)
+    if policy.max_wait != 0:
+        since = max(since, state.made_room)
     return Want(since, since + max_wait(state, policy), state.highest)
 
 
