@@ -67,7 +67,6 @@ TESTED_ELSEWHERE = {
     "formats/errors.py": NO_LOGIC,
     "formats/gguf_header.py": "tests/formats/test_gguf.py",
     "launchers/handle.py": "tests/launchers/test_process.py",
-    "runtime/effects.py": "tests/e2e",
     "runtime/life.py": NO_LOGIC,
     "runtime/loading.py": "tests/e2e/test_faults.py: loads that go wrong in each way",
     "runtime/movement.py": "tests/e2e/test_faults.py: a load that stands still",

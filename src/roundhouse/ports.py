@@ -26,8 +26,14 @@ class ModelFacts:
         format: gguf | safetensors | exl2 | exl3.
         weights: sum of the tensors' bytes over all parts.
         context: tokens it was trained for.
-        heads_kv: per layer.
+        heads_kv: per layer; 0 where a layer keeps no keys and values of its own (shared, recurrent).
+        queries: numbers of all query heads of a layer.
+        key_length, value_length: numbers per head; `value_length` is 0 where values are kept within the keys (MLA).
+        experts_used, expert_feed_forward: experts that each token goes through, and the width of one.
         sliding: per layer, true where attention is a sliding window of `window` tokens.
+        sliding_key_length, sliding_value_length: of those layers, 0 where they are as the others.
+        state: bytes that recurrent layers keep per request, whatever its length.
+        matrices, experts: bytes by tensor type (`Q4_K`) of what is multiplied with: matrices, and stacks of them.
         fingerprint: changes when the file does (header hash, size); not a hash of all weights.
     """
 
@@ -41,15 +47,23 @@ class ModelFacts:
     layers: int = 0
     embedding: int = 0
     feed_forward: int = 0
+    experts_used: int = 0
+    expert_feed_forward: int = 0
     vocabulary: int = 0
+    queries: int = 0
     heads_kv: tuple[int, ...] = ()
     key_length: int = 0
     value_length: int = 0
     window: int = 0
     sliding: tuple[bool, ...] = ()
+    sliding_key_length: int = 0
+    sliding_value_length: int = 0
+    state: int = 0
     causal: bool = True
     chat_template: bool = False
     vision: bool = False
+    matrices: Mapping[str, int] = field(default_factory=dict)
+    experts: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
 
 
@@ -336,9 +350,24 @@ class Engine(Protocol):
         """Whether an engine with these last lines ended for want of memory, so that more room would help it."""
         ...
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
-        """Estimated bytes when loaded, None if nothing can be said."""
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
+        """Estimated bytes when loaded, None if nothing can be said.
+
+        Args:
+            model: as configured.
+            facts: what its files say.
+            processor: flags of the processor that computes, in /proc/cpuinfo's words; empty where a GPU does.
+        """
         ...
+
+    def held(self, lines: Sequence[str]) -> int | None:
+        """Bytes that it says, in its output of a load that is done, to have taken on the device that computes.
+
+        None where it does not say, or not all of it. Asked once, when it is ready; `Served.memory` goes before it.
+        """
+        return None
 
     def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
         """Slots and context that its command line comes to; None where the engine itself decides."""

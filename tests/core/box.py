@@ -328,6 +328,7 @@ class Box:
             assert ticket.allowed is None or action.model in ticket.allowed, "a task went where its key may not"
             assert self.specs[action.model].kind is self.specs[ticket.model].kind is Kind.CHAT
             assert all(e.model != ticket.model for e in self.engines.values()), "moved although its own model is here"
+            assert self.now >= ticket.arrived + self.policy.task_hold, "moved before its chat could come"
         for other in self.waiting.values():
             if other.model == action.model and ticket.model == action.model and other.id != ticket.id:
                 mine, theirs = (ticket.task, -ticket.priority), (other.task, -other.priority)
@@ -348,6 +349,7 @@ class Box:
             assert ticket.task
             assert engine is None
             assert self.policy.tasks is not TaskRule.QUEUE
+            assert self.now >= ticket.arrived + self.policy.task_hold, "refused before its chat could come"
         elif isinstance(error, NoRoom):
             needed = self.fleet.models[ticket.model].claim
             staying: dict[str, int] = {}
@@ -499,7 +501,11 @@ class Box:
             if state.instance is not None:
                 free = self.fleet.use[state.instance.id].active < state.instance.slots
                 assert not (state.instance.phase is Phase.READY and free), f"{ticket} waits beside a free slot"
-            elif ticket.task and self._wanted_since(ticket.model) is None:
+            elif (
+                ticket.task
+                and self._wanted_since(ticket.model) is None
+                and self.now >= ticket.arrived + self.policy.task_hold
+            ):
                 hosts = self._hosts(ticket)
                 assert hosts or self.policy.tasks is TaskRule.QUEUE, f"{ticket} waits for nothing"
                 for host in hosts:

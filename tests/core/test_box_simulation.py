@@ -56,6 +56,7 @@ def boxes(draw):
         task_model=draw(st.sampled_from([None, "m0"])),
         drain_timeout=draw(st.sampled_from([None, None, None, 6.3])),
         max_wait=draw(st.sampled_from([None, 0.0, 5.3, 31.7, math.inf])),
+        task_hold=draw(st.sampled_from([0.0, 0.5])),
         linger=draw(st.sampled_from([None, None, 0.0, 3.3])),
     )
     return Box(specs, devices, policy)

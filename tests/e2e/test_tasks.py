@@ -22,9 +22,6 @@ HISTORY = "\n<chat_history>\nUSER: hi\n</chat_history>"
 TITLE = "### Task:\nGenerate a concise title summarizing the chat history." + HISTORY
 TOPIC = "Analyze if this message indicates a new conversation topic. If it does, extract a 2-3 word title"
 CLAUDE_USER = {"user_id": "user_0f0f_account__session_c1cd8547-22a2-4928-9c48-96688f409afa"}
-JOINS = pytest.mark.xfail(
-    strict=True, reason="core: a task of a model that is not loaded is not held for the chat that follows it"
-)
 
 
 def user(text):
@@ -273,7 +270,6 @@ async def both(box):
         return await title, chat
 
 
-@JOINS
 async def test_d7_a_title_waits_a_moment_for_its_chat_instead_of_holding_up_the_switch(clean):
     """On the resident it would be one more answer that the switch has to wait for."""
     title, chat = await both(clean)
@@ -284,7 +280,6 @@ async def test_d7_a_title_waits_a_moment_for_its_chat_instead_of_holding_up_the_
     assert clean.two.starts == 1
 
 
-@JOINS
 async def test_d7_a_title_is_not_refused_before_its_chat_can_have_come():
     with boxed(Place(), scheduling={"tasks": "refuse"}) as box:
         box.place.gate("load").touch()

@@ -37,6 +37,7 @@ def llama_8b(**other: Any) -> ModelFacts:
         "embedding": 4096,
         "feed_forward": 14336,
         "vocabulary": 128256,
+        "queries": 4096,
         "heads_kv": (8,) * 32,
         "key_length": 128,
         "value_length": 128,
@@ -56,10 +57,12 @@ def gemma_270m(**other: Any) -> ModelFacts:
         "embedding": 640,
         "feed_forward": 2048,
         "vocabulary": 262144,
+        "queries": 1024,
         "heads_kv": (1,) * 18,
         "key_length": 256,
         "value_length": 256,
         "window": 512,
+        "sliding": tuple(layer % 6 < 5 for layer in range(18)),
     }
     return ModelFacts(**{**known, **other})
 
@@ -75,7 +78,7 @@ def embedder(**other: Any) -> ModelFacts:
         "embedding": 384,
         "feed_forward": 1536,
         "vocabulary": 30522,
-        "heads_kv": (12,) * 6,
+        "heads_kv": (0,) * 6,
         "key_length": 32,
         "value_length": 32,
         "causal": False,

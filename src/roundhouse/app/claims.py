@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from roundhouse.app.places import RAM, spots
 from roundhouse.core.margins import AT, next_claim
 from roundhouse.engines import ENGINES
+from roundhouse.runtime import processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,8 @@ def _single(model: ModelConfig, facts: ModelFacts | None, box: Box, known: Measu
         return sum(model.memory.values())
     if model.script is not None:
         return box.sizes.get(device, 0)  # its own words are not ours to know: until measured it is alone there
-    return engine.footprint(model, facts) or 0
+    computes = processor.flags() if device == RAM else frozenset[str]()
+    return engine.footprint(model, facts, computes) or 0
 
 
 def _divided(model: ModelConfig, facts: ModelFacts | None, box: Box, known: Measured, spot: Spot) -> Claim | None:

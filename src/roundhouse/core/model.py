@@ -103,6 +103,8 @@ class Policy:
     queue_timeout: float = 600.0
     tasks: TaskRule = TaskRule.RESIDENT
     task_model: str | None = None
+    task_hold: float = 0.5
+    """How long a task of a model that nobody else wants is held for the chat that it may have raced ahead of."""
     drain_timeout: float | None = None
     max_wait: float | None = None
     """How long a model waits for its turn; None = by its load time. 0 = strictly in the order of arrival."""

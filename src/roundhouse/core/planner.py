@@ -78,7 +78,7 @@ def _apply_rules(fleet: Fleet, now: float, actions: list[Action]) -> None:
     _send_away(fleet, plan, now)
     _stop(fleet, now, actions)
     _start(fleet, plan, now, actions)
-    _refuse_tasks(fleet, actions)
+    _refuse_tasks(fleet, now, actions)
 
 
 def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
@@ -157,7 +157,7 @@ def _grant_elsewhere(fleet: Fleet, state: ModelState, now: float, actions: list[
     if wanted_since(state) is not None:
         return
     for ticket in state.queue:
-        host = tasks.host_for(fleet, ticket)
+        host = tasks.host_for(fleet, ticket) if tasks.held_until(fleet, ticket) <= now else None
         if host is not None:
             _take_from_queue(fleet, fleet.models[state.spec.id], ticket)
             actions.append(_admit(fleet, host, ticket, now, 0.0))
@@ -269,13 +269,15 @@ def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
         actions.append(Start(number, model, claim))
 
 
-def _refuse_tasks(fleet: Fleet, actions: list[Action]) -> None:
-    """A background task that nothing loaded can serve is told so at once (spec D7)."""
+def _refuse_tasks(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    """A background task that nothing loaded can serve is told so soon (spec D7)."""
     if not fleet.queued:
         return
-    for state in list(fleet.models.values()):
+    for state in [s for s in fleet.models.values() if s.queue and s.instance is None]:
         for ticket in state.queue:
-            if ticket.task and (error := tasks.refusal(fleet, fleet.models[state.spec.id], ticket)) is not None:
+            if not ticket.task or tasks.held_until(fleet, ticket) > now:
+                continue
+            if (error := tasks.refusal(fleet, fleet.models[state.spec.id], ticket)) is not None:
                 refuse(fleet, ticket, error, actions)
 
 
@@ -292,6 +294,8 @@ def next_wakeup(fleet: Fleet, now: float) -> float | None:
             limit = _patience_ends(fleet, state)
             if limit is not None:
                 times.append(max(state.queue[0].arrived, state.idle_since) + limit)
+            if state.instance is None and wanted_since(state) is None:
+                times += [held for ticket in state.queue if (held := tasks.held_until(fleet, ticket)) > now]
         if state.blocked is not None:
             times.append(state.blocked + policy.memory_wait)
         if state.instance is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from roundhouse.core import turns
+from roundhouse.core import tasks, turns
 from roundhouse.core.memory import (
     NO_REGRET,
     Offer,
@@ -147,6 +147,8 @@ class _Planning:
         """A background task may start its model only when nothing has to leave for it, after everybody else (D7)."""
         for state in self._fleet.models.values():
             if state.instance is not None or not state.queue or wanted_since(state) is not None:
+                continue
+            if tasks.host_for(self._fleet, state.queue[0]) is not None:  # it goes there unless its chat comes now
                 continue
             for claim in (wanted(self._fleet, place) for place in claims(state)):
                 if self._loading.isdisjoint(claim) and self._started(state, [claim]):

@@ -77,7 +77,9 @@ class OpenAICompatible(Engine):
         """By words that engines of all kinds have for it, CUDA's and the C library's among them."""
         return any(OUT_OF_MEMORY.search(line) for line in lines)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Nothing can be said; `memory:` does."""
         return None
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 DYING_GRACE = 1.0
 """Seconds for an engine that has given itself up."""
+LOAD_LINES = 2000
+"""Lines of output, all of a load's, in which an engine's figures are looked for."""
 UNLOAD_LIMIT = 60.0
 """Seconds that bringing a model out of a process may take; then the process is ended."""
 
@@ -289,8 +291,10 @@ class Effects:
         seconds = self._clock() - life.started
         self._journal.loaded(runnable.config.id, runnable.settings, seconds)
         self.post(BecameReady(instance, life.served.slots, seconds))
-        if life.served.memory is not None:
-            self.memory_told(instance, life.served.memory)
+        assert life.handle is not None
+        memory = life.served.memory or engine.held(life.handle.tail(LOAD_LINES))
+        if memory is not None:
+            self.memory_told(instance, memory)
 
     async def _stop(self, instance: InstanceId) -> None:
         life = self.lives.get(instance)

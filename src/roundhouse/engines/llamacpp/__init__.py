@@ -62,6 +62,10 @@ class LlamaCpp(Engine):
         """Fractions where the build has progress mode, else stages."""
         return log.progress(line)
 
+    def held(self, lines: Sequence[str]) -> int | None:
+        """The buffers that it lists (builds that hide them are told to, see `_wanted`)."""
+        return log.held(lines)
+
     def failure(self, lines: Sequence[str]) -> str:
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
@@ -75,11 +79,14 @@ class LlamaCpp(Engine):
         plan = layout.layout(model, facts)
         return Served(plan.slots, plan.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Estimated bytes (see `layout.footprint` for how far off); None without facts."""
         if facts is None or not facts.weights:
             return None
-        return layout.footprint(layout.layout(model, facts), facts)
+        repacked = layout.repacked(model, facts, processor)
+        return layout.footprint(layout.layout(model, facts), facts, repacked)
 
     def wish(self, model: ModelConfig) -> Wish:
         """What `-ngl 0`, `--device`, `--split-mode`, `--main-gpu` and `--tensor-split` come to."""
@@ -116,6 +123,10 @@ def _wanted(
     yield flags.FIT, "off"
     if build.flags and not flags.given(tuple(build.flags), flags.FIT):
         yield flags.GPU_LAYERS, "999"  # builds from before fitting leave the GPU unused by default
+    if flags.given(tuple(build.flags), flags.LOAD_MODE):
+        # Of these builds' levels, 4 is the first that tells the size of each buffer (`held`). A request then takes some
+        # 20 lines more, none with its text. Builds from before tell it always, and have debugging at that level.
+        yield flags.VERBOSITY, "4"
     if model.profile == "fast-start":
         yield (flags.NO_WARMUP,)  # the first answer pays for it instead
     if kind is Kind.CHAT:

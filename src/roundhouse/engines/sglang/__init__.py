@@ -98,7 +98,9 @@ class SGLang(Engine):
         pool = paged.pool(model, facts, flags.said(model))
         return Served(pool.slots, pool.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None, *, gpus: int = 1) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset(), *, gpus: int = 1
+    ) -> int | None:
         """Weights and cache on one GPU, of so many, and what SGLang keeps aside; None without facts.
 
         The last is its own rule for GPUs below 60 GB (`arg_groups/memory_hook.py`): 512 MiB and 1.5 MiB per token of a

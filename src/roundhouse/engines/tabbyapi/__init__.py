@@ -129,7 +129,9 @@ class TabbyAPI(Engine):
         """The context that is always asked for; how many requests at once is its own to say."""
         return Served(model.slots, settings.wanted(model, facts).context if model.tabby is not None else model.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Estimated bytes (see `memory.footprint` for how far off); None without facts, or for a start script."""
         if model.tabby is None or facts is None or not facts.weights:
             return None

@@ -84,6 +84,10 @@ class VLLM(Engine):
         """Stages and progress bars of its log."""
         return log.progress(line)
 
+    def held(self, lines: Sequence[str]) -> int | None:
+        """Weights, cache and graphs of one GPU, by its log."""
+        return log.held(lines)
+
     def failure(self, lines: Sequence[str]) -> str:
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
@@ -97,7 +101,9 @@ class VLLM(Engine):
         pool = paged.pool(model, facts, flags.said(model))
         return Served(pool.slots, pool.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None, *, gpus: int = 1) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset(), *, gpus: int = 1
+    ) -> int | None:
         """Weights and cache on one GPU, of so many, and 3 GiB; None without facts.
 
         The last is what three processes take on a CPU with a toy model (0.64 + 0.61 + 1.8 GB measured). That a GPU
