@@ -59,7 +59,6 @@ TESTED_ELSEWHERE = {
     "core/model.py": NO_LOGIC,
     "core/notes.py": PLANNER,
     "core/room.py": PLANNER,
-    "core/tasks.py": PLANNER,
     "demo/assets.py": "tests/demo/test_cache.py",
     "demo/config.py": "tests/demo/test_run.py: the loader reads it",
     "demo/pins.py": NO_LOGIC,

@@ -108,6 +108,12 @@ def test_what_if_the_device_were_larger_or_loads_quicker(trace):
     ] == pytest.approx(20)
 
 
+def test_what_if_there_were_a_second_device(trace):
+    shown = run("simulate", str(trace), "--policy", "turns", "--device", "gpu1=10B", "--json")
+    second = by_policy(shown, "with gpu1 of 10 B")["turns"]
+    assert (second["loads"], second["switches"], second["waiting"]) == (2, 0, pytest.approx(40.0))
+
+
 def test_sessions_keep_their_pauses_unless_told_otherwise(tmp_path):
     file = tmp_path / "trace.jsonl"
     first = {"at": 0, "model": "a", "seconds": 10, "waited": 100, "session": "s"}

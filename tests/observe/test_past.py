@@ -21,10 +21,10 @@ async def test_the_past_is_read_while_it_is_written(tmp_path):
     async with Store(file, clock=lambda: NOW) as store:
         store.record_request(told)
         store.record_load(Load("alpha", "s1", NOW, 3.0, True))
-        store.record_measurement(Measurement("alpha", "s1", "gpu0", 7, "pss", NOW))
+        store.record_measurement(Measurement("alpha", "s1", "gpu0", 7, "pss", NOW, NOW))
         await store.flush()
         past = read_past(file)
-        assert past == Past((told,), {("alpha", "s1"): 3.0}, {("alpha", "s1"): {"gpu0": 7}})
+        assert past == Past((told,), {("alpha", "s1"): 3.0}, {("alpha", "s1"): {"gpu0": [7]}})
         store.record_request(request(2, at=NOW + 1))
         await store.flush()
         assert [each.id for each in read_past(file).requests] == ["r1", "r2"]
