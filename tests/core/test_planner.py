@@ -386,9 +386,9 @@ def test_d5_queue_limits_overall_and_per_key():
     with box(ModelSpec("alpha", claim=SIX, expected=42.0), policy=policy) as story:
         story.asks(1, "alpha", key="ann") << start(1, "alpha")
         story.asks(2, "alpha", key="ann") << nothing
-        story.asks(3, "alpha", key="ann") << refuse(3, TooManyRequests, "per_key", retry_after=42.0)
+        story.asks(3, "alpha", key="ann") << refuse(3, TooManyRequests, "per_key", retry_after=52.0)
         story.asks(4, "alpha", key="bob") << nothing
-        story.asks(5, "alpha", key="bob") << refuse(5, QueueFull, "3 requests", retry_after=42.0)
+        story.asks(5, "alpha", key="bob") << refuse(5, QueueFull, "3 requests", retry_after=57.0)
 
 
 def test_d5_a_free_slot_needs_no_place_in_the_queue():

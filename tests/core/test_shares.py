@@ -38,6 +38,16 @@ def test_d5_when_nobody_waits_any_more_all_start_anew():
     assert story.fleet.models["alpha"].shares == Shares()
 
 
+def test_d5_nor_is_anything_left_when_the_last_who_waited_has_gone_away():
+    story = Story(Fleet([ModelSpec("alpha", claim=SIX)], [Device("gpu0", 10)]))
+    story.asks(1, "alpha", key="a") << start(1, "alpha")
+    story.asks(2, "alpha", key="a") << nothing
+    story >> ready(1, 1) << grant(1, 1)
+    assert story.fleet.models["alpha"].shares.charged
+    story >> done(2) << nothing
+    assert story.fleet.models["alpha"].shares == Shares()
+
+
 def test_d5_a_greedy_key_does_not_hold_up_a_modest_one():
     story = Story(Fleet([ModelSpec("alpha", claim=SIX)], [Device("gpu0", 10)]))
     story.asks(1, "alpha", key="greedy") << start(1, "alpha")

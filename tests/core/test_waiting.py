@@ -96,7 +96,7 @@ def test_b1_what_must_happen_before_the_load(story):
     assert told(story, 2).details == ("beta", "alpha is being unloaded")
     story.now = 1.0
     story.asks(4, "alpha") << nothing
-    assert told(story, 4).details == ("alpha", "alpha is being unloaded")
+    assert told(story, 4).details == ("alpha", "1 request ahead", "alpha is being unloaded")
     story >> gone(1) << start(2, "beta")
 
 
@@ -110,3 +110,35 @@ def test_own_load_is_no_obstacle(story):
     story >> Asked("alpha", Want.LOAD) << start(1, "alpha")
     story.asks(1, "beta") << nothing
     assert "alpha is being loaded first" in told(story, 1).details
+
+
+def turns(**more):
+    specs = [ModelSpec("alpha", claim=SIX), ModelSpec("beta", claim=SIX, expected=40.0), ModelSpec("gamma", claim=SIX)]
+    story = Story(Fleet(specs, [Device("gpu0", 10)], Policy(**more)))
+    story.asks(1, "alpha") << start(1, "alpha")
+    return story >> ready(1, slots=1, seconds=10.0) << grant(1, 1)
+
+
+def test_d4_until_when_another_model_answers_is_said():
+    story = turns()
+    story.asks(2, "beta") << nothing
+    assert told(story, 2).details == ("beta", "alpha answers until about 200 s from now")
+    story.now = 45.5
+    assert told(story, 2).details == ("beta", "alpha answers until about 155 s from now")
+    story.now = 46.0
+    story.asks(3, "gamma") << nothing
+    story.asks(4, "gamma") << nothing
+    assert told(story, 4).details[:2] == ("gamma", "2 requests ahead")
+
+
+def test_d4_that_a_model_waits_for_its_session_is_said():
+    story = turns(linger=6.0)
+    story >> done(1) << nothing
+    story.asks(2, "beta") << nothing
+    assert told(story, 2).details == ("beta", "alpha is kept for its session until about 6 s from now")
+
+
+def test_d4_where_nothing_ends_a_turn_no_time_is_promised():
+    story = turns(max_wait=float("inf"))
+    story.asks(2, "beta") << nothing
+    assert told(story, 2).details == ("beta", "alpha answers first")

@@ -263,7 +263,9 @@ class ModelState:
         """With another queue. What every decision asks of it is worked out here, once."""
         interactive = [ticket for ticket in queue if not ticket.task]
         oldest = interactive[0].arrived if interactive else None
-        return replace(self, queue=queue, oldest=oldest, highest=max((t.priority for t in interactive), default=0))
+        highest = max((ticket.priority for ticket in interactive), default=0)
+        shares = self.shares if queue else NO_SHARES
+        return replace(self, queue=queue, oldest=oldest, highest=highest, shares=shares)
 
 
 @dataclass(frozen=True, slots=True)

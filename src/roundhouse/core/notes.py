@@ -6,6 +6,7 @@ from bisect import insort
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from roundhouse.core.forecast import retry_after
 from roundhouse.core.lifecycle import Cue, advance
 from roundhouse.core.memory import wanted
 from roundhouse.core.model import (
@@ -31,6 +32,7 @@ from roundhouse.core.model import (
     Want,
     is_seat,
 )
+from roundhouse.core.turns import has_free_slot
 from roundhouse.errors import LoadFailed, QueueFull, RouterError, ShuttingDown, TooManyRequests, UnknownModel
 
 if TYPE_CHECKING:
@@ -185,27 +187,14 @@ def _objection(fleet: Fleet, ticket: Ticket, now: float) -> RouterError | None:
         return TooManyRequests(
             f"{mine} requests of this key are waiting already, the limit per key (scheduling.queue.per_key); "
             "wait for some to end.",
-            retry_after=retry_estimate(state),
+            retry_after=retry_after(fleet, state, now),
         )
     if len(fleet.queued) >= policy.queue_limit:
         return QueueFull(
             f"{len(fleet.queued)} requests are waiting already, the limit (scheduling.queue.limit); try again later.",
-            retry_after=retry_estimate(state),
+            retry_after=retry_after(fleet, state, now),
         )
     return None
-
-
-def has_free_slot(fleet: Fleet, state: ModelState) -> bool:
-    """Whether the next request for this model is answered at once."""
-    instance = state.instance
-    if instance is None or instance.phase is not Phase.READY or state.queue:
-        return False
-    return fleet.use[instance.id].active < instance.slots
-
-
-def retry_estimate(state: ModelState) -> float:
-    """Seconds after which a refused client may try again: a load's usual time, at least 1."""
-    return max(1.0, state.load_seconds or state.spec.expected or 5.0)
 
 
 def _departed(fleet: Fleet, ticket_id: int, now: float) -> None:

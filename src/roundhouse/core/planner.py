@@ -25,13 +25,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from roundhouse.core import notes, tasks
+from roundhouse.core.forecast import retry_after
 from roundhouse.core.keeping import idle_limit
 from roundhouse.core.lifecycle import Cue
 from roundhouse.core.model import Arrived, Departed, Event, Grant, Granted, Instance, Phase, Start, Stop, Use
 from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
 from roundhouse.core.room import candidates, plan_room
-from roundhouse.core.shares import NO_SHARES, UNKNOWN_ANSWER
-from roundhouse.core.turns import place_in_queue, tenure, wanted_since
+from roundhouse.core.shares import UNKNOWN_ANSWER
+from roundhouse.core.turns import has_free_slot, place_in_queue, tenure, wanted_since
 from roundhouse.errors import NoRoom, QueueTimeout
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
     if type(event) is Arrived:
         ticket = event.ticket
         state = fleet.models.get(ticket.model)
-        if state is None or fleet.closing or not notes.has_free_slot(fleet, state):
+        if state is None or fleet.closing or not has_free_slot(fleet, state):
             return None
         instance = state.instance
         assert instance is not None
@@ -120,7 +121,7 @@ def _refuse_overdue(fleet: Fleet, now: float, actions: list[Action]) -> None:
                 break  # those behind came later
             waited = f"Waited {now - ticket.arrived:.0f} s for model '{ticket.model}'"
             error = QueueTimeout(
-                f"{waited} (scheduling.queue.timeout); try again later.", retry_after=notes.retry_estimate(state)
+                f"{waited} (scheduling.queue.timeout); try again later.", retry_after=retry_after(fleet, state, now)
             )
             refuse(fleet, ticket, error, actions)
 
@@ -147,9 +148,9 @@ def _grant_own(fleet: Fleet, state: ModelState, instance: Instance, now: float, 
         ticket = min(state.queue, key=partial(place_in_queue, state))
         charge = fleet.habits[state.spec.id].answer or UNKNOWN_ANSWER
         state = _take_from_queue(fleet, state, ticket)
-        after = state.shares.granted(ticket.who, charge) if state.queue else NO_SHARES
-        state = change(fleet, state, shares=after)
-        actions.append(_admit(fleet, instance, ticket, now, charge if after.charged else 0.0))
+        if state.queue:
+            state = change(fleet, state, shares=state.shares.granted(ticket.who, charge))
+        actions.append(_admit(fleet, instance, ticket, now, charge if state.queue else 0.0))
 
 
 def _grant_elsewhere(fleet: Fleet, state: ModelState, now: float, actions: list[Action]) -> None:

@@ -95,7 +95,9 @@ class _Planning:
         if waiting := candidates(fleet, self._now):
             limits = Limits(fleet)
             tenures = [found for instance in fleet.live() if (found := turns.tenure(fleet, instance)) is not None]
-            offers = [(tenure, _offer(fleet, tenure.instance, self._now)) for tenure in tenures]
+            offers = [
+                (t, Offer(t.instance.id, t.instance.claim, regret_of(fleet, t.instance, self._now))) for t in tenures
+            ]
             for state, want in waiting:
                 places = limits.possible(state)
                 if isinstance(places, Hindrance):
@@ -155,11 +157,7 @@ class _Planning:
                     break
 
 
-def _offer(fleet: Fleet, instance: Instance, now: float) -> Offer:
-    return Offer(instance.id, instance.claim, _regret(fleet, fleet.models[instance.model], instance, now))
-
-
-def _regret(fleet: Fleet, state: ModelState, instance: Instance, now: float) -> Regret:
+def regret_of(fleet: Fleet, instance: Instance, now: float) -> Regret:
     """What is lost with an instance: its reload times how often it was asked for of late (spec D9).
 
     Embedding and rerank models serve every question about documents, and free little: they go only where nothing else
@@ -167,7 +165,7 @@ def _regret(fleet: Fleet, state: ModelState, instance: Instance, now: float) -> 
     """
     if instance.phase is Phase.DRAINING:
         return NO_REGRET
-    use = fleet.use[instance.id]
+    state, use = fleet.models[instance.model], fleet.use[instance.id]
     rate = fleet.habits[instance.model].rate(now)
     cost = (reload_cost(state) or 1.0) * (rate + 1.0 / (1.0 + now - use.last))
     return (int(state.spec.kind is not Kind.CHAT), int(use.active > 0), cost)

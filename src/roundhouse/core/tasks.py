@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Kind, Phase, TaskRule
-from roundhouse.core.notes import has_free_slot
-from roundhouse.core.turns import wanted_since
+from roundhouse.core.turns import has_free_slot, wanted_since
 from roundhouse.errors import TaskRefused
 
 if TYPE_CHECKING:

@@ -54,6 +54,14 @@ class Want(NamedTuple):
     asked: bool = False
 
 
+def has_free_slot(fleet: Fleet, state: ModelState) -> bool:
+    """Whether the next request for this model is answered at once."""
+    instance = state.instance
+    if instance is None or instance.phase is not Phase.READY or state.queue:
+        return False
+    return fleet.use[instance.id].active < instance.slots
+
+
 def wanted_since(state: ModelState) -> float | None:
     """Since when somebody waits for this model in a way that may cause a switch: background tasks don't (spec D7)."""
     if state.asked is None or state.oldest is None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from roundhouse.core.forecast import ahead_of, in_the_way
 from roundhouse.core.model import Phase
 from roundhouse.core.turns import place_in_queue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from roundhouse.core.forecast import InTheWay
     from roundhouse.core.model import Fleet, Instance, ModelState, Ticket
 
 DEFAULT_EXPECTED = 180.0
@@ -41,8 +46,8 @@ def explain(fleet: Fleet, ticket: Ticket, now: float) -> Waiting:
         return Waiting(ticket.model, now - since, expected, _loading_details(state, instance, now))
     elapsed = now - ticket.arrived
     if instance is not None and instance.phase is Phase.READY:
-        return Waiting(ticket.model, elapsed, expected, (ticket.model, _place(state, ticket)))
-    return Waiting(ticket.model, elapsed, expected, (ticket.model, *_obstacles(fleet, state)))
+        return Waiting(ticket.model, elapsed, expected, (ticket.model, _place(_ahead(state, ticket)) or "next in line"))
+    return Waiting(ticket.model, elapsed, expected, (ticket.model, *_before_the_load(fleet, state, ticket, now)))
 
 
 def expected_load(state: ModelState) -> float:
@@ -66,9 +71,31 @@ def _loading_details(state: ModelState, instance: Instance, now: float) -> tuple
     return tuple(details)
 
 
-def _place(state: ModelState, ticket: Ticket) -> str:
-    ahead = sum(1 for other in state.queue if place_in_queue(state, other) < place_in_queue(state, ticket))
-    return "next in line" if ahead == 0 else f"{ahead} request{'s' if ahead > 1 else ''} ahead"
+def _ahead(state: ModelState, ticket: Ticket) -> int:
+    """Requests for the same model that are granted before this one."""
+    return sum(1 for other in state.queue if place_in_queue(state, other) < place_in_queue(state, ticket))
+
+
+def _place(ahead: int) -> str:
+    return f"{ahead} request{'s' if ahead > 1 else ''} ahead" if ahead else ""
+
+
+def _before_the_load(fleet: Fleet, state: ModelState, ticket: Ticket, now: float) -> Iterator[str]:
+    """Who comes before, and who keeps the place or leaves it."""
+    ahead = _place(_ahead(state, ticket) + ahead_of(fleet, state, now))
+    if ahead:
+        yield ahead
+    if leaving := _obstacles(fleet, state):
+        yield from leaving
+    elif (other := in_the_way(fleet, state, now)) is not None:
+        yield _keeps_its_place(other)
+
+
+def _keeps_its_place(other: InTheWay) -> str:
+    if math.isinf(other.seconds):
+        return f"{other.model} answers first"
+    doing = "answers" if other.busy else "is kept for its session"
+    return f"{other.model} {doing} until about {math.ceil(other.seconds)} s from now"
 
 
 def _obstacles(fleet: Fleet, state: ModelState) -> tuple[str, ...]:
