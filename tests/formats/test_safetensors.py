@@ -53,7 +53,7 @@ def test_quantised_and_multimodal():
 def test_sliding_layers():
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     assert facts(LLAMA | {"sliding_window": 128, "layer_types": kinds}).sliding == (True, False, True)
-    assert facts(LLAMA | {"sliding_window": 128}).sliding == (False,) * 3
+    assert facts(LLAMA | {"sliding_window": 128}).sliding == ()
     assert facts(LLAMA | {"sliding_window": None}).sliding == ()
 
 
