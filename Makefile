@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench soak test-engines mutants format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory soak test-engines mutants format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -39,6 +39,9 @@ demo-smoke: setup  ## start the demo, ask each of its models once, end it
 
 bench: dev  ## measure Roundhouse beside its peers on this machine
 	$(PYTHON_IN) -m bench.run $(BENCH)
+
+bench-memory: dev  ## what the demo's models occupy, beside their estimates and llama-server's log
+	$(PYTHON_IN) -m bench.memory $(BENCH)
 
 soak: dev  ## the long runs: 100 kills of Roundhouse under load, and longer simulations
 	ROUNDHOUSE_SOAK=100 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py

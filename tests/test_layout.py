@@ -47,7 +47,6 @@ TESTED_ELSEWHERE = {
     "app/programs.py": "tests/cli/test_check.py, tests/real",
     "app/serve.py": "tests/e2e/test_life.py",
     "app/sockets.py": "tests/e2e/test_life.py: inherited ones; tests/e2e/test_faults.py: a taken port",
-    "app/specs.py": WHOLE,
     "cli/options.py": NO_LOGIC,
     "cli/preview.py": "tests/cli/test_check.py",
     "cli/screen.py": "tests/cli: the commands that print with it",
