@@ -45,9 +45,18 @@ def test_types_and_several_gpus_divide_it(said, part):
 
 
 def test_latent_attention_keeps_one_vector_for_all_heads():
-    facts = llama_8b(architecture="deepseek_v3", heads_kv=(128,) * 61)
+    facts = llama_8b(heads_kv=(1,) * 61, key_length=576, value_length=0)
     assert cell_size(facts, NOTHING) == 61 * 576 * 2
     assert cell_size(facts, Said(tensor=8)) == 61 * 576 * 2
+
+
+def test_linear_layers_keep_a_state_for_each_request():
+    facts = llama_8b(heads_kv=(0, 0, 0, 8), state=3_000_000)
+    plain = llama_8b(heads_kv=(8,))
+    assert cell_size(facts, NOTHING) == cell_size(plain, NOTHING)
+    wanted = model(context=4096, slots=2)
+    assert pool(wanted, facts, NOTHING).size == pool(wanted, plain, NOTHING).size + 2 * 3_000_000
+    assert pool(wanted, facts, Said(tensor=2)).size == pool(wanted, plain, Said(tensor=2)).size + 3_000_000
 
 
 def test_a_model_that_tells_nothing_gets_a_fixed_pool():

@@ -46,6 +46,10 @@ def test_layers_that_only_draft_have_a_cache_in_some_architectures():
     assert found == Layers((0, 0, 0, 2, 0), state=3 * 32 * 4)
 
 
+def test_layers_that_only_draft_do_not_slide():
+    assert read("exaone-moe", 3, nextn_predict_layers=1) == Layers((2, 2, 2), 128, (True, True, False))
+
+
 def test_a_file_may_list_its_recurrent_layers():
     assert read("qwen3next", 4, attention__recurrent_layers=[True, False, True, False]).heads_kv == (0, 2, 0, 2)
 

@@ -53,8 +53,15 @@ def test_quantised_and_multimodal():
 def test_sliding_layers():
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     assert facts(LLAMA | {"sliding_window": 128, "layer_types": kinds}).sliding == (True, False, True)
-    assert facts(LLAMA | {"sliding_window": 128}).sliding == (False,) * 3
+    assert facts(LLAMA | {"sliding_window": 128}).sliding == ()
     assert facts(LLAMA | {"sliding_window": None}).sliding == ()
+
+
+def test_latent_attention_is_one_vector_a_token_except_where_keys_are_expanded():
+    latent = LLAMA | {"kv_lora_rank": 256, "qk_rope_head_dim": 32, "qk_nope_head_dim": 64}
+    found, expanded = facts(latent), facts(latent | {"model_type": "minicpm3"})
+    assert (found.heads_kv, found.key_length, found.value_length) == ((1, 1, 1), 288, 0)
+    assert (expanded.heads_kv, expanded.key_length, expanded.value_length) == ((8, 8, 8), 96, 96)
 
 
 @pytest.mark.parametrize(

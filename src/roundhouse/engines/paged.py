@@ -26,10 +26,6 @@ UNKNOWN_CACHE: Final = 4096 * MIB
 PAGE: Final = 128
 """Tokens: the largest page in use (vLLM on CPUs; 16 on GPUs; SGLang's have 1 to 64)."""
 
-LATENT: Final = dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2"), 512 + 64)
-"""Numbers in the cache per token and layer of models with multi-head latent attention, by architecture: `kv_lora_rank`
-and `qk_rope_head_dim` of the published ones. Heads don't multiply it, nor do GPUs share it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -81,6 +77,7 @@ def pool(model: ModelConfig, facts: ModelFacts | None, said: Said) -> Pool:
 
     Without `context`: as trained, at most 16384. The engines' default, all that the model was trained for, can be
     several times the weights.
+    Linear layers keep a state for each request in the same pool.
     The pool holds as many full contexts as there are `slots`, at most four: conversations are rarely full, and share.
     Without `slots` it holds as many, up to four, as add no more than a quarter of the weights or 256 MiB, and 16
     requests share it.
@@ -92,7 +89,8 @@ def pool(model: ModelConfig, facts: ModelFacts | None, said: Said) -> Pool:
     slots = said.slots or model.slots
     contexts = min(slots, MOST_CONTEXTS) if slots else _cheap(context * cell, weights(facts, said))
     tokens = said.tokens or context * contexts
-    size = (-(-tokens // PAGE) + 1) * PAGE * cell  # vLLM keeps one page for itself
+    states = (facts.state if facts else 0) * (slots or DEFAULT_SLOTS) // (said.tensor * said.pipeline)
+    size = (-(-tokens // PAGE) + 1) * PAGE * cell + states  # vLLM keeps one page for itself
     return Pool(slots or DEFAULT_SLOTS, context, tokens, size or UNKNOWN_CACHE)
 
 
@@ -105,12 +103,11 @@ def cell_size(facts: ModelFacts | None, said: Said) -> int:
     """Bytes of one token in the KV cache of one GPU, over its layers; 0 where the facts don't tell.
 
     A layer's heads x (key length + value length) x bytes of a number. Sliding windows are not made use of, as the
-    engines save by them only for some models; a head is never cut, so that GPUs beyond the heads hold copies.
+    engines save by them only for some models; a head is never cut, so that GPUs beyond the heads hold copies (as all do
+    of latent attention's one).
     """
-    if facts is None or not facts.heads_kv:
+    if facts is None:
         return 0
-    if latent := LATENT.get(facts.architecture):
-        return -(-len(facts.heads_kv) // said.pipeline) * latent * said.wide
     heads = sum(-(-heads // said.tensor) for heads in facts.heads_kv)
     return -(-heads // said.pipeline) * (facts.key_length + facts.value_length) * said.wide
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from roundhouse.core.model import Kind
@@ -21,6 +22,27 @@ LARGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
 
 MOST_LAYERS = 4096
+LINEAR = "linear_attention"
+
+PERIOD = MappingProxyType({"gemma2": 2, "gemma3_text": 6, "cohere2": 4})
+"""Every Nth layer sees everything, the others a window, where a config.json from before `layer_types` does not say."""
+
+INTERVAL = MappingProxyType({"qwen3_next": 4})
+"""Every Nth layer has attention, the others are linear, where nothing is said."""
+
+EXPANDED = frozenset({"minicpm3"})
+"""Models with latent attention whose cache holds full keys and values (in vLLM; other engines may do with less)."""
+
+UNSAID: Mapping[str, Mapping[str, int]] = MappingProxyType({
+    "gemma": {"head_dim": 256},
+    "gemma2": {"head_dim": 256, "sliding_window": 4096},
+    "gemma3_text": {
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "hidden_size": 2304,
+        "intermediate_size": 9216, "num_hidden_layers": 26, "sliding_window": 4096, "vocab_size": 262208,
+        "max_position_embeddings": 131072,
+    },
+})  # fmt: skip
+"""Figures that published files leave out, as transformers has them by default: Gemma 3 4B says no heads at all."""
 
 
 def header_length(first: bytes, size: int) -> int:
@@ -52,11 +74,12 @@ def facts(config: bytes, headers: Iterable[tuple[bytes, int]], *, chat_template:
     for header, size in headers:
         total += weights(header, size)
         digest.update(header + b":%d" % size)
-    heads = number(text, "num_attention_heads")
+    text = {**UNSAID.get(str(text.get("model_type")), {}), **text}
     embedding = number(text, "hidden_size")
     layers = min(number(text, "num_hidden_layers"), MOST_LAYERS)
-    head = number(text, "head_dim") or (embedding // heads if heads else 0)
-    window = number(text, "sliding_window")
+    heads, key, value = _attention(text)
+    kinds = _kinds(text, layers)
+    window = number(text, "sliding_window") if "sliding_attention" in kinds else 0
     architecture = _architecture(whole)
     return ModelFacts(
         format="safetensors",
@@ -69,11 +92,13 @@ def facts(config: bytes, headers: Iterable[tuple[bytes, int]], *, chat_template:
         embedding=embedding,
         feed_forward=number(text, "intermediate_size"),
         vocabulary=number(text, "vocab_size"),
-        heads_kv=(number(text, "num_key_value_heads") or heads,) * layers,
-        key_length=head,
-        value_length=head,
+        queries=number(text, "num_attention_heads") * key,
+        heads_kv=tuple(0 if kind == LINEAR else heads for kind in kinds),
+        key_length=key,
+        value_length=value,
         window=window,
-        sliding=_sliding(text, layers) if window else (),
+        sliding=tuple(kind == "sliding_attention" for kind in kinds) if window else (),
+        state=_state(text) * kinds.count(LINEAR),
         causal=_kind(architecture) is not Kind.EMBEDDING,
         chat_template=chat_template,
         vision="vision_config" in whole,
@@ -134,8 +159,37 @@ def _quantisation(whole: Mapping[str, Any], text: Mapping[str, Any]) -> str | No
     return kind if isinstance(kind, str) else None
 
 
-def _sliding(text: Mapping[str, Any], layers: int) -> tuple[bool, ...]:
+def _attention(text: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Heads of a layer's cache, and numbers of a key and of a value.
+
+    Multi-head latent attention keeps one vector of `kv_lora_rank` and `qk_rope_head_dim` for all heads and both.
+    """
+    heads, embedding = number(text, "num_attention_heads"), number(text, "hidden_size")
+    rank, turned = number(text, "kv_lora_rank"), number(text, "qk_rope_head_dim")
+    if rank and text.get("model_type") not in EXPANDED:
+        return 1, rank + turned, 0
+    if rank:
+        key = number(text, "qk_nope_head_dim") + turned
+        return heads, key, key  # values are padded to the length of keys
+    length = number(text, "head_dim") or (embedding // heads if heads else 0)
+    return number(text, "num_key_value_heads") or heads, length, length
+
+
+def _kinds(text: Mapping[str, Any], layers: int) -> list[str]:
+    """What each layer attends to: as listed, else by the period that the architecture has built in."""
     kinds = text.get("layer_types")
-    if not isinstance(kinds, list) or len(kinds) < layers:
-        return (False,) * layers
-    return tuple(kind == "sliding_attention" for kind in kinds[:layers])
+    if isinstance(kinds, list) and len(kinds) >= layers:
+        return [str(kind) for kind in kinds[:layers]]
+    name = str(text.get("model_type"))
+    if every := number(text, "full_attention_interval") or INTERVAL.get(name, 0):
+        return [LINEAR if (layer + 1) % every else "full_attention" for layer in range(layers)]
+    period = PERIOD.get(name, 0) and (number(text, "sliding_window_pattern") or PERIOD[name])
+    return ["sliding_attention" if period and (layer + 1) % period else "full_attention" for layer in range(layers)]
+
+
+def _state(text: Mapping[str, Any]) -> int:
+    """Bytes that a layer of linear attention (gated delta net) keeps per request, in f32."""
+    values, keys = number(text, "linear_num_value_heads"), number(text, "linear_num_key_heads")
+    value, key = number(text, "linear_value_head_dim"), number(text, "linear_key_head_dim")
+    turned = max(number(text, "linear_conv_kernel_dim") - 1, 0) * (2 * keys * key + values * value)
+    return 4 * (turned + values * value * key)
