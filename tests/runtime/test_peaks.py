@@ -172,3 +172,28 @@ def test_d1_one_that_was_taken_over_learns_too():
     box.do(Arrived(Ticket(1, "m", box.now)))
     assert box.note(7, gpu0=4 * GIB)
     assert box.peaks.note(99, {"gpu0": GIB}) is None
+
+
+def test_d1_an_engine_that_is_told_to_take_a_share_is_never_promised_less():
+    box = Box(claim={"gpu0": 24 * GIB}, told={"gpu0": 24 * GIB})
+    one = box.load()
+    box.answer(one)
+    event = box.note(one, gpu0=4 * GIB)
+    assert event is not None
+    assert (event.learned, event.peak) == ({"gpu0": 24 * GIB}, {"gpu0": 4 * GIB})
+    assert box.next == 24 * GIB
+
+
+def test_d1_figures_are_remembered_under_the_key_that_is_given():
+    past = {("m", "s@gpu0"): {"gpu0": [6 * GIB]}, ("m", "s"): {"gpu0": [20 * GIB]}}
+    box = Box()
+    box.peaks = Peaks(box.fleet, past, lambda settings, claim: f"{settings}@{'+'.join(set(claim) - {'port:1'})}")
+    one = box.load()
+    box.answer(one)
+    box.note(one, gpu0=4 * GIB)
+    assert box.next == next_claim([4 * GIB, 6 * GIB])
+    box.end(one)
+    two = box.load()
+    box.answer(two)
+    box.note(two, gpu0=4 * GIB)
+    assert box.next == next_claim([4 * GIB, 4 * GIB, 6 * GIB])

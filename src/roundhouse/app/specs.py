@@ -122,12 +122,14 @@ def make_spec(
     remote = model.launcher == "attached" and engine_of(model).loads(model) is None
     measured = peaks.get((model.id, settings), {})
     learned_claim = {device: min(next_claim(found), sizes.get(device, 0)) for device, found in measured.items()}
-    claim = {} if remote else _claim(model, looked, default_device, learned_claim, sizes)
+    told = _told(model, default_device, sizes)
+    claim = {} if remote else _claim(model, looked, default_device, learned_claim, sizes) | told
     return ModelSpec(
         id=model.id,
         settings=settings,
         kind=_kind(model, looked),
         claim=claim,
+        told=told,
         slots=model.slots,
         pinned=model.pinned,
         preload=model.preload,
@@ -221,7 +223,7 @@ def _claim(
         claim = {}  # what it holds counts as others' use
     elif model.memory is not None:
         claim = {d or device: size for d, size in model.memory.items()}
-    elif engine.takes_all(model) or model.script is not None:
+    elif model.script is not None:
         # A script's own words are not ours to know: until it was measured it has the device for itself.
         claim = {device: sizes.get(device, 0)}
     else:
@@ -232,6 +234,14 @@ def _claim(
     if model.service is not None:
         claim[f"unit:{model.service}"] = 1
     return claim
+
+
+def _told(model: ModelConfig, default_device: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """What its engine is told to take: a share of a device, which it runs alone on, however little it then holds."""
+    if model.launcher == "attached" or model.memory is not None or not engine_of(model).takes_all(model):
+        return {}
+    device = model.devices[0] if model.devices else default_device
+    return {device: sizes.get(device, 0)}
 
 
 def _kind(model: ModelConfig, looked: Looked) -> Kind:

@@ -13,9 +13,9 @@ from roundhouse.core.margins import RECENT, next_claim
 from roundhouse.core.model import Measured, Phase, is_seat
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from roundhouse.core.model import DeviceId, Fleet, Instance, InstanceId, ModelSpec, ModelState
+    from roundhouse.core.model import Claim, DeviceId, Fleet, Instance, InstanceId, ModelSpec, ModelState
 
 PLAUSIBLE = 128 * 1024**2
 """Bytes below which a figure lowers nothing: what is measured is then a container's client, not the engine behind."""
@@ -27,11 +27,18 @@ class Peaks:
     """Keeps them, for engines that live and for earlier loads.
 
     Args:
-        past: by model and settings, and device, the peaks of earlier loads, the newest first.
+        past: by model and `key`, and device, the peaks of earlier loads, the newest first.
+        key: from a model's settings and what an instance claims, under what its figures are remembered.
     """
 
-    def __init__(self, fleet: Fleet, past: Mapping[tuple[str, str], Mapping[DeviceId, Sequence[int]]]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        past: Mapping[tuple[str, str], Mapping[DeviceId, Sequence[int]]],
+        key: Callable[[str, Claim], str] = lambda settings, _claim: settings,
+    ) -> None:
         self._fleet = fleet
+        self._key = key
         self._past = {name: {d: list(sizes) for d, sizes in devices.items()} for name, devices in past.items()}
         self._living: dict[InstanceId, dict[DeviceId, int]] = {}
         self._whole: dict[InstanceId, tuple[str, str]] = {}
@@ -53,7 +60,7 @@ class Peaks:
             if device in state.instance.claim and size > known + (GRAIN if known else 0):
                 peak[device] = size
         if self._is_whole(state.instance):
-            self._whole[instance] = (state.spec.id, state.spec.settings)
+            self._whole[instance] = self._name(state, state.instance)
         event = self._event(state, state.instance, peak)
         news = (
             event.peak
@@ -77,17 +84,24 @@ class Peaks:
                 if size >= PLAUSIBLE:
                     past[device] = [size, *past.get(device, ())][:RECENT]
 
+    def _name(self, state: ModelState, instance: Instance) -> tuple[str, str]:
+        return state.spec.id, self._key(state.spec.settings, instance.claim)
+
     def _is_whole(self, instance: Instance) -> bool:
         """Whether it has answered, or begun to, since it is ready."""
         return instance.phase is Phase.READY and self._fleet.use[instance.id].last > instance.since
 
     def _event(self, state: ModelState, instance: Instance, peak: Mapping[DeviceId, int]) -> Measured:
-        past = self._past.get((state.spec.id, state.spec.settings), {})
+        past = self._past.get(self._name(state, instance), {})
         learned = {device: max(size, state.claim.get(device, 0)) for device, size in peak.items()}
         told = {device: size for device, size in peak.items() if size > _expected(state.spec, device)}
         if instance.id in self._whole:
             plain = {device: size for device, size in peak.items() if size >= PLAUSIBLE}
-            learned |= {device: next_claim([size, *past.get(device, ())]) for device, size in plain.items()}
+            told_to = state.spec.told
+            learned |= {
+                device: max(next_claim([size, *past.get(device, ())]), told_to.get(device, 0))
+                for device, size in plain.items()
+            }
             told |= plain
         claim = {device: max(size, instance.claim.get(device, 0)) for device, size in peak.items()}
         return Measured(instance.id, claim, learned, told)
