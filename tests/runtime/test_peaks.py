@@ -110,6 +110,14 @@ def test_d1_what_it_grows_by_is_told_once_it_is_worth_it():
     assert box.peaks.of(one) == {"gpu0": 5 * GIB}
 
 
+def test_d1_more_than_was_thought_has_a_margin_too_however_small():
+    box = Box(claim={"gpu0": 50 * MIB})
+    one = box.load()
+    box.answer(one)
+    event = box.note(one, gpu0=60 * MIB)
+    assert event == Measured(one, {"gpu0": 60 * MIB}, {"gpu0": next_claim([60 * MIB])}, {"gpu0": 60 * MIB})
+
+
 def test_d1_earlier_loads_count_in_this_run_and_in_those_before():
     box = Box(past={("m", "s"): {"gpu0": [5 * GIB, 5 * GIB]}, ("m", "other"): {"gpu0": [20 * GIB]}})
     one = box.load()
