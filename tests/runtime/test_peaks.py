@@ -7,6 +7,7 @@ import pytest
 from roundhouse.core.margins import next_claim
 from roundhouse.core.model import (
     Arrived,
+    Asked,
     BecameReady,
     Departed,
     Device,
@@ -17,6 +18,7 @@ from roundhouse.core.model import (
     ModelSpec,
     Start,
     Ticket,
+    Want,
 )
 from roundhouse.core.planner import step
 from roundhouse.runtime.peaks import PLAUSIBLE, Peaks
@@ -116,6 +118,16 @@ def test_d1_more_than_was_thought_has_a_margin_too_however_small():
     box.answer(one)
     event = box.note(one, gpu0=60 * MIB)
     assert event == Measured(one, {"gpu0": 60 * MIB}, {"gpu0": next_claim([60 * MIB])}, {"gpu0": 60 * MIB})
+
+
+def test_d1_what_it_grows_by_while_it_leaves_counts_too():
+    box = Box()
+    one = box.load()
+    box.answer(one)
+    box.note(one, gpu0=4 * GIB)
+    box.do(Asked("m", Want.UNLOAD))
+    box.note(one, gpu0=5 * GIB)
+    assert box.next == next_claim([5 * GIB])
 
 
 def test_d1_earlier_loads_count_in_this_run_and_in_those_before():

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from roundhouse.core.margins import RECENT, next_claim
-from roundhouse.core.model import Measured, Phase, is_seat
+from roundhouse.core.model import Measured, is_seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,8 +88,8 @@ class Peaks:
         return state.spec.id, self._key(state.spec.settings, instance.claim)
 
     def _has_answered(self, instance: Instance) -> bool:
-        """Whether it has, or has begun to, since it is ready."""
-        return instance.phase is Phase.READY and self._fleet.use[instance.id].last > instance.since
+        """Whether it has, or has begun to: else it was last used when it became ready, or began to drain."""
+        return self._fleet.use[instance.id].last > instance.since
 
     def _event(self, state: ModelState, instance: Instance, peak: Mapping[DeviceId, int], *, whole: bool) -> Measured:
         spec, past = state.spec, self._past.get(self._name(state, instance), {})
