@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench soak test-engines mutants format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench bench-switching soak test-coload test-engines mutants format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -40,8 +40,14 @@ demo-smoke: setup  ## start the demo, ask each of its models once, end it
 bench: dev  ## measure Roundhouse beside its peers on this machine
 	$(PYTHON_IN) -m bench.run $(BENCH)
 
+bench-switching: dev  ## whose turn it is: Roundhouse, its other policies, llama-server's router (20 min; BENCH=--quick: 3)
+	$(PYTHON_IN) -m bench.turns $(BENCH)
+
 soak: dev  ## the long runs: 100 kills of Roundhouse under load, and longer simulations
 	ROUNDHOUSE_SOAK=100 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py
+
+test-coload: dev  ## 200 random requests for nine models of which two to four fit, with a real llama-server
+	ROUNDHOUSE_COLOAD=200 $(PYTHON_IN) -m pytest -s --timeout 3600 tests/soak/test_coload.py
 
 ENGINES ?= sglang vllm
 comma := ,

@@ -193,6 +193,7 @@ def _scraped() -> str:
         completion_tokens=1,
         total_s=1.0,
     )
+    seen.task_done(task="title", model="m", served_by="m")
     seen.load_done(model="m", engine="e", seconds=1.0, ok=True)
     seen.evicted(model="m", reason="room")
     seen.engine_exited(model="m", expected=True)

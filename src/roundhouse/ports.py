@@ -7,7 +7,7 @@ formats, engines, launchers and runtime need not know one another.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import re
@@ -26,8 +26,14 @@ class ModelFacts:
         format: gguf | safetensors | exl2 | exl3.
         weights: sum of the tensors' bytes over all parts.
         context: tokens it was trained for.
-        heads_kv: per layer.
+        heads_kv: per layer; 0 where a layer keeps no keys and values of its own (shared, recurrent).
+        queries: numbers of all query heads of a layer.
+        key_length, value_length: numbers per head; `value_length` is 0 where values are kept within the keys (MLA).
+        experts_used, expert_feed_forward: experts that each token goes through, and the width of one.
         sliding: per layer, true where attention is a sliding window of `window` tokens.
+        sliding_key_length, sliding_value_length: of those layers, 0 where they are as the others.
+        state: bytes that recurrent layers keep per request, whatever its length.
+        matrices, experts: bytes by tensor type (`Q4_K`) of what is multiplied with: matrices, and stacks of them.
         fingerprint: changes when the file does (header hash, size); not a hash of all weights.
     """
 
@@ -41,15 +47,23 @@ class ModelFacts:
     layers: int = 0
     embedding: int = 0
     feed_forward: int = 0
+    experts_used: int = 0
+    expert_feed_forward: int = 0
     vocabulary: int = 0
+    queries: int = 0
     heads_kv: tuple[int, ...] = ()
     key_length: int = 0
     value_length: int = 0
     window: int = 0
     sliding: tuple[bool, ...] = ()
+    sliding_key_length: int = 0
+    sliding_value_length: int = 0
+    state: int = 0
     causal: bool = True
     chat_template: bool = False
     vision: bool = False
+    matrices: Mapping[str, int] = field(default_factory=dict)
+    experts: Mapping[str, int] = field(default_factory=dict)
     fingerprint: str = ""
 
 
@@ -60,6 +74,72 @@ class Build:
     argv: tuple[str, ...]
     version: str = ""
     flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What a GPU is called outside.
+
+    Attributes:
+        uuid: as CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES takes it, whatever order a program counts in; '' where it
+            is not known.
+        vendor: nvidia or amd; '' where it is not known.
+        index: its number among those of its vendor, in the order of their PCI addresses. None: as they are listed.
+    """
+
+    uuid: str = ""
+    vendor: str = ""
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an engine is to run, on a machine with GPUs.
+
+    Attributes:
+        gpus: the chosen ones in order, as many as there are `sizes` (bytes claimed) and `shares` (proportions of the
+            model, of any sum). None: on the processors alone.
+        machine: all GPUs that there are.
+        free: the user's own arguments say where, and count from all of the machine's GPUs: none may be hidden.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    sizes: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+    machine: tuple[Gpu, ...] = ()
+    free: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user's own arguments of an engine say of its place.
+
+    Attributes:
+        ram: on no GPU.
+        gpus: numbers of GPUs, counted from those that the engine sees.
+        shares: proportions of the model on each of `gpus`, or on the first GPUs.
+        count: how many GPUs it takes.
+        everywhere: all GPUs that it sees.
+    """
+
+    ram: bool = False
+    gpus: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+    count: int | None = None
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of each of its devices that an engine is told to take, whatever its model needs (spec D1).
+
+    Attributes:
+        of: 'total', the physical size; 'free', what is free when it starts, so that it has to run alone.
+        part: 0..1.
+    """
+
+    of: Literal["total", "free"]
+    part: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +264,7 @@ class Loads(Protocol):
         """Names the process: models with the same one are loaded into it one after another."""
         ...
 
-    def load(self, model: ModelConfig, facts: ModelFacts | None) -> Talk:
+    def load(self, model: ModelConfig, facts: ModelFacts | None, place: Place | None = None) -> Talk:
         """Brings the model in, whatever is loaded; returns when it answers requests."""
         ...
 
@@ -216,8 +296,10 @@ class Engine(Protocol):
     streams_to_abort: bool
     facts_paths: tuple[str, ...]
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
-        """The command line for a model on 127.0.0.1:`port`."""
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
+        """The command line for a model on 127.0.0.1:`port`. Without a place nothing is said of devices."""
         ...
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
@@ -268,30 +350,55 @@ class Engine(Protocol):
         """Whether an engine with these last lines ended for want of memory, so that more room would help it."""
         ...
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
-        """Estimated bytes when loaded, None if nothing can be said."""
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
+        """Estimated bytes when loaded, None if nothing can be said.
+
+        Args:
+            model: as configured.
+            facts: what its files say.
+            processor: flags of the processor that computes, in /proc/cpuinfo's words; empty where a GPU does.
+        """
         ...
+
+    def held(self, lines: Sequence[str]) -> int | None:
+        """Bytes that it says, in its output of a load that is done, to have taken on the device that computes.
+
+        None where it does not say, or not all of it. Asked once, when it is ready; `Served.memory` goes before it.
+        """
+        return None
 
     def plan(self, model: ModelConfig, facts: ModelFacts | None) -> Served:
         """Slots and context that its command line comes to; None where the engine itself decides."""
         return Served(model.slots, model.context)
 
-    def takes_all(self, model: ModelConfig) -> bool:
-        """Whether it is told to take the device's memory, more than the model needs (spec D1)."""
-        return False
+    def share(self, model: ModelConfig) -> Share | None:
+        """The part of its device that the user's arguments have it take; None where it takes what it needs."""
+        return None
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """What the user's arguments say of where it runs."""
+        return Wish()
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """Estimated bytes on each of several GPUs of these sizes; None if it can't be split or nothing can be said."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
     """How a running engine is recognised after a restart: kept by its launcher, given back by `found`.
 
-    `settings` is the ModelSpec fingerprint, `port` where it listens, `started` seconds since the epoch.
+    `settings` is the ModelSpec fingerprint, `port` where it listens, `started` seconds since the epoch, `claim` what it
+    was given when it started: bytes by device, {} where that is not known.
     """
 
     model: str
     settings: str
     port: int
     started: float
+    claim: Mapping[DeviceId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,17 +459,6 @@ class Launcher(Protocol):
     async def found(self) -> list[Handle]:
         """Engines of this installation that run already."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """What a GPU is called outside: `uuid` is as CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES takes it.
-
-    `vendor` is nvidia or amd.
-    """
-
-    uuid: str
-    vendor: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,16 +85,10 @@ def test_d1_engines_told_no_fraction_get_no_advice_on_it(engine):
     assert said(model(path="/m", engine=engine)) == ""
 
 
-def test_d1_an_engine_that_takes_all_runs_alone(monkeypatch):
-    class Greedy:
-        default_port = 1
-
-        def takes_all(self, _model):
-            return True
-
-    monkeypatch.setattr("roundhouse.app.advice.ENGINES", {"sglang": Greedy()})
-    assert "so it runs alone there" in said(model(path="/m", engine="sglang"))
-    assert "--mem-fraction-static 0.9" in said(model(path="/m", engine="sglang", args=("--mem-fraction-static", "0.9")))
+def test_d1_an_engine_that_takes_a_share_whatever_it_needs():
+    free = said(model(path="/m", engine="sglang", args=("--mem-fraction-static", "0.9")))
+    assert "(--mem-fraction-static 0.9), so it runs alone there" in free
+    assert "30% of all that there is" in said(model(path="/m", engine="vllm", args=("--gpu-memory-utilization", "0.3")))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from roundhouse.config.load import load
+from roundhouse.config.load import load, parse
 from roundhouse.config.models import Config, LoadTimeout, ModelConfig
 from roundhouse.config.units import Rate
 from roundhouse.config.wording import keys_of
@@ -39,6 +39,14 @@ def test_c1_example_top(config):
     assert (config.sessions.store, config.sessions.budget) == ("disk", 20 * GIB)
     assert config.defaults.load_timeout == LoadTimeout(expected=None, stalled=120.0, total=1800.0)
     assert config.models_dir == (Path("/home/me/models"),)
+
+
+def test_d4_no_wait_and_a_wait_without_end_can_be_written(tmp_path):
+    # The ends of the scale: strictly in the order of arrival, and whoever is loaded goes on. Benchmarks compare with both.
+    for written, seconds in (("0s", 0.0), ("1000d", 86_400_000.0)):
+        text = f"scheduling: {{max_wait: {written}, linger: off}}\nmodels: {{m: {{url: 'http://127.0.0.1:9'}}}}\n"
+        scheduling = parse(text, tmp_path / "r.yaml", ENV).scheduling
+        assert (scheduling.max_wait, scheduling.linger) == (seconds, "off")
 
 
 def test_c1_example_models_are_resolved(config):

@@ -7,6 +7,7 @@ arithmetic: an oracle that shares the code it judges can't find its faults.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from roundhouse.core.model import (
@@ -86,25 +87,33 @@ class Box:
         self.backoff: dict[str, float] = {}
         self.idle_since: dict[str, float] = {}
         self.blocked_since: dict[str, float] = {}
+        self.loads = {spec.id: spec.expected or 0.0 for spec in specs}
+        self.asked_by: dict[int, Ticket] = {}
         self.tickets = 0
 
     # --- what can happen ---
 
     def arrives(
-        self, model: str, key: str = "", priority: int = 0, task: bool = False, allowed: frozenset[str] | None = None
+        self,
+        model: str,
+        key: str = "",
+        priority: int = 0,
+        task: bool = False,
+        allowed: frozenset[str] | None = None,
+        session: str = "",
     ) -> int:
         self.tickets += 1
-        self.happens(Arrived(Ticket(self.tickets, model, self.now, key, priority, task, allowed)))
+        self.happens(Arrived(Ticket(self.tickets, model, self.now, key, priority, task, allowed, session=session)))
         return self.tickets
 
     def departs(self, ticket: int) -> None:
         self.happens(Departed(ticket))
 
-    def becomes_ready(self, instance: InstanceId, slots: int | None) -> None:
-        self.happens(BecameReady(instance, slots, 1.0))
+    def becomes_ready(self, instance: InstanceId, slots: int | None, seconds: float = 1.0) -> None:
+        self.happens(BecameReady(instance, slots, seconds))
 
-    def exits(self, instance: InstanceId, expected: bool = False) -> None:
-        self.happens(Exited(instance, "CUDA error", expected=expected))
+    def exits(self, instance: InstanceId, expected: bool = False, short: bool = False) -> None:
+        self.happens(Exited(instance, "CUDA error", expected=expected, short=short))
 
     def foreign(self, device: str, size: int) -> None:
         before = self.fleet.devices[device]
@@ -171,7 +180,7 @@ class Box:
     def _note(self, event: Event) -> None:
         """Writes the event into the world's own books."""
         if isinstance(event, Arrived):
-            self.waiting[event.ticket.id] = event.ticket
+            self.waiting[event.ticket.id] = self.asked_by[event.ticket.id] = event.ticket
         elif isinstance(event, Departed):
             self.waiting.pop(event.ticket, None)
             instance = self.answering.pop(event.ticket, None)
@@ -183,6 +192,7 @@ class Box:
             engine.ready_at = engine.used = self.now
             engine.slots = self.specs[engine.model].slots or event.slots or 1
             self.idle_since[engine.model] = self.now
+            self.loads[engine.model] = event.seconds
         elif isinstance(event, Found):
             engine = Engine(event.model, self.need(self.specs[event.model].claim), asked=True, used=self.now)
             engine.slots = self.specs[event.model].slots or event.slots or 1
@@ -225,8 +235,10 @@ class Box:
         if isinstance(action, Start):
             self._check_start(action)
             self.engines[action.instance] = Engine(action.model, dict(action.claim), used=self.now)
-            self.engines[action.instance].asked = before.models[action.model].asked is not None or (
-                isinstance(event, Asked) and event.want is Want.LOAD and event.model == action.model
+            self.engines[action.instance].asked = (
+                before.models[action.model].asked is not None
+                or (isinstance(event, Asked) and event.want is Want.LOAD and event.model == action.model)
+                or self._asked_again(event, before) == action.model
             )
         elif isinstance(action, Stop):
             self._check_stop(action)
@@ -241,6 +253,14 @@ class Box:
             assert action.ticket.id in self.waiting, f"answered twice or after it left: {action}"
             self._check_refusal(action, event, before)
             del self.waiting[action.ticket.id]
+
+    def _asked_again(self, event: Event, before: Fleet) -> str | None:
+        """The model that an operator asked for and that is tried once more, as it found too little memory."""
+        if not isinstance(event, Exited) or not event.short:
+            return None
+        instance = before.models[before.instances[event.instance]].instance
+        assert instance is not None
+        return instance.model if instance.asked and instance.phase is Phase.STARTING else None
 
     # --- oracles on actions ---
 
@@ -296,7 +316,7 @@ class Box:
         was, now = before.models[engine.model].instance, self.fleet.models[engine.model].instance
         both = [i.phase for i in (was, now) if i is not None]
         if both == [Phase.DRAINING, Phase.DRAINING]:
-            # Called back, granted what waited for longer than the one who wants its place now, and sent away again.
+            # Called back, granted what came before the one who wants its place now, and sent away again.
             recalled = event == Asked(engine.model, Want.LOAD)
             since = (
                 self._wanted_since(now.leaving.removeprefix("room for ")) if now is not None and now.for_room else None
@@ -308,13 +328,13 @@ class Box:
             assert ticket.allowed is None or action.model in ticket.allowed, "a task went where its key may not"
             assert self.specs[action.model].kind is self.specs[ticket.model].kind is Kind.CHAT
             assert all(e.model != ticket.model for e in self.engines.values()), "moved although its own model is here"
+            assert self.now >= ticket.arrived + self.policy.task_hold, "moved before its chat could come"
         for other in self.waiting.values():
             if other.model == action.model and ticket.model == action.model and other.id != ticket.id:
-                key, mine = (
-                    (other.task, -other.priority, other.arrived, other.id),
-                    (ticket.task, -ticket.priority, ticket.arrived, ticket.id),
-                )
-                assert mine < key, f"{ticket} before {other}"
+                mine, theirs = (ticket.task, -ticket.priority), (other.task, -other.priority)
+                same = (ticket.key, ticket.user) == (other.key, other.user)
+                assert mine <= theirs, f"{ticket} before {other}"
+                assert not same or mine < theirs or ticket.id < other.id, f"{ticket} before {other}"
 
     def _check_refusal(self, action: Refuse, event: Event, before: Fleet) -> None:
         """Every refusal has its reason in the world."""
@@ -329,6 +349,7 @@ class Box:
             assert ticket.task
             assert engine is None
             assert self.policy.tasks is not TaskRule.QUEUE
+            assert self.now >= ticket.arrived + self.policy.task_hold, "refused before its chat could come"
         elif isinstance(error, NoRoom):
             needed = self.fleet.models[ticket.model].claim
             staying: dict[str, int] = {}
@@ -375,7 +396,7 @@ class Box:
         self._check_bounds()
         self._check_free_slots()
         self._check_leavers(before, actions)
-        self._check_order(before, actions)
+        self._check_order(event, before, actions)
         self._follow_blocked()
 
     def _follow_phases(self, before: Fleet) -> None:
@@ -408,6 +429,7 @@ class Box:
         if for_room:
             assert not spec.pinned, "a pinned model had to make room"
             assert self.now >= engine.ready_at + spec.min_resident, "min_resident was not kept"
+            self._check_turn_is_over(engine)
         elif not engine.unload_asked:
             assert spec.ttl is not None, "left without reason"
             assert not spec.pinned, "left without reason"
@@ -419,7 +441,10 @@ class Box:
         queues = {t.id: t for m in fleet.models.values() for t in m.queue}
         assert queues == self.waiting
         assert fleet.queued == {t.id: t.model for t in self.waiting.values()}
-        assert fleet.granted == self.answering
+        assert {number: granted.instance for number, granted in fleet.granted.items()} == self.answering
+        assert {t for t, i in self.answering.items() if i in self.engines} == {
+            t for e in self.engines.values() for t in e.answers
+        }
         assert set(fleet.instances) == set(fleet.use) == set(self.engines)
         for number, engine in self.engines.items():
             instance = fleet.models[engine.model].instance
@@ -476,7 +501,11 @@ class Box:
             if state.instance is not None:
                 free = self.fleet.use[state.instance.id].active < state.instance.slots
                 assert not (state.instance.phase is Phase.READY and free), f"{ticket} waits beside a free slot"
-            elif ticket.task and self._wanted_since(ticket.model) is None:
+            elif (
+                ticket.task
+                and self._wanted_since(ticket.model) is None
+                and self.now >= ticket.arrived + self.policy.task_hold
+            ):
                 hosts = self._hosts(ticket)
                 assert hosts or self.policy.tasks is TaskRule.QUEUE, f"{ticket} waits for nothing"
                 for host in hosts:
@@ -495,20 +524,67 @@ class Box:
             and not self.specs[e.model].remote
         ]
 
+    def _check_turn_is_over(self, engine: Engine) -> None:
+        """Who is told to leave had its quantum, or no work and nothing worth waiting for (spec D4)."""
+        beneficiary = self.fleet.models[engine.model].instance.leaving.removeprefix("room for ")  # type: ignore[union-attr]
+        want = self._want(beneficiary)
+        if want is None:  # it has started in this very step
+            return
+        until = self._keeps_until(engine, *want)
+        assert until <= self.now, f"{engine.model} left for {beneficiary} at {self.now}, before {until}"
+
+    def _want(self, model: str) -> tuple[float, float, int, bool] | None:
+        """Since when it is wanted, when it is due, the highest priority, and whether an operator asked."""
+        since = self._wanted_since(model)
+        if since is None:
+            return None
+        asked = self.fleet.models[model].asked is not None
+        if self.policy.max_wait is not None:
+            wait = self.policy.max_wait
+        else:
+            wait = max(60.0, min(5 * self.loads[model], self.policy.queue_timeout / 2))
+        priorities = [t.priority for t in self.waiting.values() if t.model == model and not t.task]
+        return since, since if asked else since + wait, max(priorities, default=0), asked
+
+    def _keeps_until(self, engine: Engine, since: float, due: float, _priority: int, asked: bool) -> float:
+        """Until when an engine keeps its place against who is wanted so."""
+        own = self._wanted_since(engine.model)
+        if self.policy.max_wait == 0:
+            return math.inf if own is not None and own < since else -math.inf
+        if asked:
+            return -math.inf
+        assert engine.ready_at is not None
+        quantum = engine.ready_at + min(2 * self.loads[engine.model], self.policy.queue_timeout / 2)
+        if own is not None or any(not self.asked_by[t].task for t in engine.answers):
+            return max(quantum, due)
+        if self.policy.linger is not None:
+            return min(engine.used + self.policy.linger, due) if self.policy.linger else -math.inf
+        waits = [-math.inf]
+        for session in self.fleet.habits[engine.model].sessions.values():
+            if session.ended is not None and len(session.gaps) >= 3:
+                think = sorted(session.gaps)[min(len(session.gaps) - 1, int(len(session.gaps) * 0.8))]
+                if think <= self.loads[engine.model] / 2:
+                    waits.append(session.ended + think)
+        return min(max(waits), quantum, due)
+
     def _wanted_since(self, model: str) -> float | None:
         times = [t.arrived for t in self.waiting.values() if t.model == model and not t.task]
         asked = self.fleet.models[model].asked
         return min([*times, *([asked] if asked is not None else [])], default=None)
 
-    def _candidates(self) -> list[tuple[float, str, dict[str, int]]]:
-        """Models that wait for room and may ever get it, oldest first."""
-        order = {name: place for place, name in enumerate(self.fleet.models)}
+    def _candidates(self) -> list[tuple[tuple, str, dict[str, int]]]:
+        """Models that wait for room and may ever get it, in the order of their turns."""
         found = []
-        for name, state in self.fleet.models.items():
-            since = self._wanted_since(name)
-            if state.instance is None and since is not None and not self._held_up(name):
-                found.append((since, order[name], name, self.need(state.claim)))
-        return [(since, name, claim) for since, _, name, claim in sorted(found)]
+        for place, (name, state) in enumerate(self.fleet.models.items()):
+            want = self._want(name)
+            if state.instance is None and want is not None and not self._held_up(name):
+                found.append((self._rank(want), place, name, self.need(state.claim)))
+        return [(rank, name, claim) for rank, _, name, claim in sorted(found)]
+
+    def _rank(self, want: tuple[float, float, int, bool]) -> tuple:
+        """Due ones by age, then the others by priority and age."""
+        since, due, priority, _ = want
+        return (0, since) if due <= self.now else (1, -priority, since)
 
     def _held_up(self, model: str) -> bool:
         """Whether it would not fit even if all of ours but the pinned ones left."""
@@ -535,25 +611,25 @@ class Box:
         for number, i in stopped.items():
             _add(spare[number], i.claim, -1)
         unneeded = set(stopped)
-        for since, name, claim in self._candidates():
+        for rank, name, claim in self._candidates():
             if _fits(claim, coming) and _fits(claim, room):
                 beside = any(d in i.claim for i in live if i.phase is Phase.STARTING for d in claim)
                 assert beside, f"{name} could be started"
                 _add(room, claim, -1)
             group = [leaving.pop(n) for n in list(leaving) if leaving[n].leaving == f"room for {name}"]
             for instance in group:
-                self._check_may_leave_for(instance.model, name, since)
+                self._check_may_leave_for(instance.model, name, rank[-1])
                 for pool in (coming, *spare.values()):
                     _add(pool, instance.claim, +1)
             if group:
                 _check_group(group, name, claim, coming)
             elif not _fits(claim, coming):
-                self._check_nobody_could_leave(since, name, claim, coming, leaving)
+                self._check_nobody_could_leave(name, claim, coming, leaving)
             for number, pool in spare.items():
                 if not _fits(claim, pool):
                     unneeded.discard(number)
                 if stopped[number].leaving == f"room for {name}":
-                    self._check_may_leave_for(stopped[number].model, name, since)
+                    self._check_may_leave_for(stopped[number].model, name, rank[-1])
                     assert number not in unneeded, f"{stopped[number].model} was stopped for {name} without need"
                 _add(pool, claim, -1)
             _add(coming, claim, -1)
@@ -564,35 +640,48 @@ class Box:
         assert all(i.leaving in names for i in stopped.values()), f"stopped for nobody: {stopped}"
 
     def _check_may_leave_for(self, model: str, beneficiary: str, since: float) -> None:
-        older = self._wanted_since(model)
-        assert older is None or older >= since, f"{model} leaves for the younger {beneficiary}"
+        if self.policy.max_wait == 0:
+            older = self._wanted_since(model)
+            assert older is None or older >= since, f"{model} leaves for the younger {beneficiary}"
 
-    def _check_nobody_could_leave(self, since: float, name: str, claim: dict, coming: dict, leaving: dict) -> None:
+    def _check_nobody_could_leave(self, name: str, claim: dict, coming: dict, leaving: dict) -> None:
         most = dict(coming)
+        want = self._want(name)
+        assert want is not None
         for i in self.fleet.live():
             spec = self.specs[i.model]
-            older = self._wanted_since(i.model)
             settled = self.now >= i.since + spec.min_resident
-            may = i.phase is Phase.READY and settled and not spec.pinned and (older is None or older >= since)
-            if may or i.id in leaving:
+            over = i.phase is Phase.READY and self._keeps_until(self.engines[i.id], *want) <= self.now
+            if (over and settled and not spec.pinned) or i.id in leaving:
                 _add(most, i.claim, +1)
         assert not _fits(claim, most), f"{name} waits although others could leave for it"
 
-    def _check_order(self, before: Fleet, actions: list) -> None:
+    def _check_order(self, event: Event, before: Fleet, actions: list) -> None:
         """Room is promised to the oldest: whoever starts later leaves enough for it."""
         started = {a.model: a.claim for a in actions if isinstance(a, Start)}
         coming = {d: self.usable(d) - self.held(d) for d in self.fleet.devices}
         for i in self.fleet.live():
             if i.phase not in PRESENT:
                 _add(coming, i.claim, +1)
-        for since, name, claim in self._candidates():
+        wants = {model: self._want_before(model, before, event) for model in started}
+        for rank, name, claim in self._candidates():
             _add(coming, claim, -1)
             for model, theirs in started.items():
-                times = [t.arrived for t in self.waiting.values() if t.model == model and not t.task]
-                asked = before.models[model].asked
-                if min([*times, *([asked] if asked is not None else [])], default=self.now) > since:
+                want = wants[model]
+                if want is None or self._rank(want) > rank:
                     short = [d for d in theirs if d in claim and coming[d] < 0]
                     assert not short, f"{model} took the room of {name}, which waits for longer"
+
+    def _want_before(self, model: str, before: Fleet, event: Event) -> tuple[float, float, int, bool] | None:
+        """How a model was wanted that has started in this step: what an operator asked for is forgotten by now."""
+        want, asked = self._want(model), before.models[model].asked
+        if self._asked_again(event, before) == model:
+            asked = self.now
+        if asked is None:
+            return want
+        priority = want[2] if want is not None else 0
+        since = min(asked, want[0]) if want is not None else asked
+        return since, since, priority, True
 
     def _follow_blocked(self) -> None:
         for name in self.specs:
@@ -648,7 +737,8 @@ class Box:
                 if busy and len([t for t in self.waiting.values() if t.key == "busy"]) < 5:
                     self.arrives(engine.model, key="busy", priority=-9)
         longest = max([spec.min_resident for spec in self.specs.values()])
-        until = self.now + max(1.0, longest / 5)
+        wait = max((want[1] - want[0] for name in self.specs if (want := self._want(name)) is not None), default=0.0)
+        until = self.now + max(1.0, longest / 5, wait / 5)
         while self.now < until:
             self.passes(until - self.now)
 

@@ -80,8 +80,8 @@ def gone(instance: int) -> Exited:
     return Exited(instance, "stopped", expected=True)
 
 
-def crash(instance: int, reason: str = "CUDA error") -> Exited:
-    return Exited(instance, reason)
+def crash(instance: int, reason: str = "CUDA error", *, short: bool = False) -> Exited:
+    return Exited(instance, reason, short=short)
 
 
 class Story:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from hypothesis import HealthCheck, Phase, settings
@@ -43,6 +44,7 @@ def boxes(draw):
             pinned=draw(st.integers(0, 7)) == 0,
             ttl=draw(st.sampled_from([None, None, 7.7, 60.3])),
             min_resident=draw(st.sampled_from([0.0, 0.0, 3.1, 20.7])),
+            expected=draw(st.sampled_from([None, 2.3, 17.9])),
         )
         for number in range(draw(st.integers(2, 5)))
     ]
@@ -53,6 +55,9 @@ def boxes(draw):
         tasks=draw(st.sampled_from(list(TaskRule))),
         task_model=draw(st.sampled_from([None, "m0"])),
         drain_timeout=draw(st.sampled_from([None, None, None, 6.3])),
+        max_wait=draw(st.sampled_from([None, 0.0, 5.3, 31.7, math.inf])),
+        task_hold=draw(st.sampled_from([0.0, 0.5])),
+        linger=draw(st.sampled_from([None, None, 0.0, 3.3])),
     )
     return Box(specs, devices, policy)
 
@@ -88,7 +93,7 @@ class BoxMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK, key=st.sampled_from(["", "ann", "bob"]), priority=st.sampled_from([0, 0, 0, 5]))
     def a_request_comes(self, pick, key, priority):
-        self.box.arrives(self.model(pick), key, priority)
+        self.box.arrives(self.model(pick), key, priority, session=key)
 
     @rule(pick=PICK, among=st.sampled_from([None, None, frozenset({"m0", "m1"})]))
     def a_task_comes(self, pick, among):
@@ -105,14 +110,14 @@ class BoxMachine(RuleBasedStateMachine):
         self.box.departs(sorted(self.box.answering)[pick % len(self.box.answering)])
 
     @precondition(lambda self: self.engine(0, loading=True))
-    @rule(pick=PICK, slots=FEW)
-    def a_load_succeeds(self, pick, slots):
-        self.box.becomes_ready(self.engine(pick, loading=True), slots)
+    @rule(pick=PICK, slots=FEW, seconds=st.sampled_from([0.9, 1.0, 6.7, 20.3]))
+    def a_load_succeeds(self, pick, slots, seconds):
+        self.box.becomes_ready(self.engine(pick, loading=True), slots, seconds)
 
     @precondition(lambda self: self.engine(0, loading=True))
-    @rule(pick=PICK)
-    def a_load_fails(self, pick):
-        self.box.exits(self.engine(pick, loading=True))
+    @rule(pick=PICK, short=st.booleans())
+    def a_load_fails(self, pick, short):
+        self.box.exits(self.engine(pick, loading=True), short=short)
 
     @precondition(lambda self: self.engine(0, ready=True))
     @rule(pick=PICK)
@@ -160,7 +165,8 @@ class BoxMachine(RuleBasedStateMachine):
 
     def teardown(self):
         if hasattr(self, "box"):
-            self.box.settle(busy=self.box.tickets % 2 == 0)
+            # Without any `max_wait`, a busy model may keep its place for ever.
+            self.box.settle(busy=self.box.tickets % 2 == 0 and self.box.policy.max_wait != math.inf)
 
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse.core.margins import RECENT, next_claim
+from roundhouse.core.margins import RECENT, next_claim, run_at
 
 PEAKS = st.lists(st.integers(1, 1 << 40), min_size=1, max_size=20)
 
@@ -48,3 +48,8 @@ def test_d1_after_a_measured_load_estimates_are_within_five_percent(size, loads)
 def test_d1_it_is_the_same_share_at_every_size(peaks, factor):
     scaled = [max(1, round(peak * factor)) for peak in peaks]
     assert next_claim(scaled) == pytest.approx(next_claim(peaks) * factor, rel=0.01, abs=6)
+
+
+def test_d1_figures_are_remembered_by_what_ran_on_which_devices_together():
+    assert run_at("s", {"gpu1": 1, "gpu0": 2, "port:1": 1}) == run_at("s", {"gpu0": 9, "gpu1": 9})
+    assert len({run_at("s", claim) for claim in ({"gpu0": 1}, {"gpu1": 1}, {"gpu0": 1, "gpu1": 1})}) == 3

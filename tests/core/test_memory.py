@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse.core.memory import fits, free, give, lacking, say, smallest_set, take, usable, wanted
+from roundhouse.core.memory import Offer, fits, free, give, lacking, least_regret_set, say, take, usable, wanted
 from roundhouse.core.model import Device, Fleet, Found, ModelSpec
 from roundhouse.core.planner import step
 
@@ -74,58 +74,86 @@ def test_fits_and_lacking_agree(claim, room, other):
 
 def _with(room, offers):
     have = dict(room)
-    for _, held in offers:
-        give(have, held)
+    for offer in offers:
+        give(have, offer.claim)
     return have
 
 
-@given(CLAIMS, ROOMS, st.lists(CLAIMS, max_size=6))
-def test_smallest_set_is_sufficient_minimal_and_prefers_the_first(claim, room, held):
-    offers = list(enumerate(held))
+def _regret(offers):
+    return tuple(sum(offer.regret[part] for offer in offers) for part in range(3))
+
+
+REGRETS = st.tuples(st.sampled_from([0, 0, 0, 1]), st.sampled_from([0, 0, 1]), st.integers(0, 9))
+
+
+@given(CLAIMS, ROOMS, st.lists(st.tuples(CLAIMS, REGRETS), max_size=6))
+def test_d9_the_least_regret_set_is_sufficient_minimal_and_the_least_of_all(claim, room, held):
+    offers = [Offer(key, size, regret) for key, (size, regret) in enumerate(held)]
     before = dict(room)
-    found = smallest_set(claim, room, offers)
+    found = least_regret_set(claim, room, offers)
     assert room == before, "the room was changed"
     if found is None:
         assert not fits(claim, _with(room, offers))
         return
-    chosen = [offers[key] for key in found]
+    chosen, regret = found
     assert fits(claim, _with(room, chosen))
     for one in chosen:
         assert not fits(claim, _with(room, [o for o in chosen if o is not one])), "one leaves without need"
-    assert found == _brute_force(claim, room, offers)
+    assert regret == _regret(chosen) == _brute_force(claim, room, offers)
 
 
 def _brute_force(claim, room, offers):
-    """Of the shortest prefix that suffices, the sufficient part that spares the least preferred first."""
-    enough = next(n for n in range(len(offers) + 1) if fits(claim, _with(room, offers[:n])))
-    choices = [
-        mask
-        for mask in product((False, True), repeat=enough)
-        if fits(claim, _with(room, [o for o, m in zip(offers, mask, strict=False) if m]))
+    sets = ([o for o, m in zip(offers, mask, strict=True) if m] for mask in product((False, True), repeat=len(offers)))
+    return min(_regret(chosen) for chosen in sets if fits(claim, _with(room, chosen)))
+
+
+def keys(found):
+    return sorted(offer.key for offer in found[0])
+
+
+def test_d9_a_small_one_stays_when_the_large_one_has_to_go():
+    offers = [
+        Offer(1, {"gpu0": 2}, (0, 0, 1.0)),
+        Offer(2, {"gpu0": 8}, (0, 0, 2.0)),
+        Offer(3, {"gpu0": 8}, (0, 0, 3.0)),
     ]
-    best = min(choices, key=lambda mask: mask[::-1])
-    return [key for (key, _), taken in zip(offers, best, strict=False) if taken]
+
+    def leaving(need, room=0):
+        found = least_regret_set({"gpu0": need}, {"gpu0": room}, offers)
+        return keys(found) if found is not None else None
+
+    assert leaving(7) == [2]
+    assert leaving(10) == [1, 2]
+    assert leaving(2) == [1]
+    assert leaving(2, room=2) == []
+    assert leaving(19) is None
 
 
-def test_smallest_set_gives_back_the_small_when_the_large_had_to_go():
-    offers = [(1, {"gpu0": 2}), (2, {"gpu0": 8}), (3, {"gpu0": 8})]
-    assert smallest_set({"gpu0": 7}, {"gpu0": 0}, offers) == [2]
-    assert smallest_set({"gpu0": 10}, {"gpu0": 0}, offers) == [1, 2]
-    assert smallest_set({"gpu0": 2}, {"gpu0": 0}, offers) == [1]
-    assert smallest_set({"gpu0": 2}, {"gpu0": 2}, offers) == []
-    assert smallest_set({"gpu0": 19}, {"gpu0": 0}, offers) is None
+def test_d9_several_cheap_ones_go_before_a_dear_one_and_a_dear_one_before_many():
+    cheap = [Offer(n, {"gpu0": 2}, (0, 0, 1.0)) for n in range(4)]
+    assert keys(least_regret_set({"gpu0": 6}, {}, [*cheap, Offer(9, {"gpu0": 6}, (0, 0, 3.5))])) == [0, 1, 2]
+    assert keys(least_regret_set({"gpu0": 6}, {}, [*cheap, Offer(9, {"gpu0": 6}, (0, 0, 2.5))])) == [9]
 
 
-def test_smallest_set_passes_over_who_holds_nothing_that_is_missing():
-    offers = [(1, {"gpu1": 8}), (2, {"gpu0": 2}), (3, {"gpu0": 3})]
-    assert smallest_set({"gpu0": 2, "gpu1": 1}, {"gpu0": 0, "gpu1": 1}, offers) == [2]
+def test_d9_protected_and_busy_ones_go_last_whatever_they_cost():
+    protected, busy = Offer(1, {"gpu0": 6}, (1, 0, 0.0)), Offer(2, {"gpu0": 6}, (0, 1, 0.0))
+    idle = [Offer(n, {"gpu0": 2}, (0, 0, 100.0)) for n in (3, 4, 5)]
+    assert keys(least_regret_set({"gpu0": 6}, {}, [protected, busy, *idle])) == [3, 4, 5]
+    assert keys(least_regret_set({"gpu0": 6}, {}, [protected, busy, *idle[1:]])) == [2]
+    assert keys(least_regret_set({"gpu0": 6}, {}, [protected, *idle[1:]])) == [1]
 
 
-def test_smallest_set_spares_the_most_recently_preferred_of_equals():
-    sizes = [3, 3, 3, 3]
-    offers = [(n, {"gpu0": s}) for n, s in enumerate(sizes)]
-    for need in product(range(13), repeat=1):
-        assert smallest_set({"gpu0": need[0]}, {}, offers) == list(range(-(-need[0] // 3)))
+def test_d9_who_holds_nothing_that_is_missing_is_passed_over():
+    offers = [Offer(1, {"gpu1": 8}, (0, 0, 0.0)), Offer(2, {"gpu0": 2}, (0, 0, 1.0))]
+    assert keys(least_regret_set({"gpu0": 2, "gpu1": 1}, {"gpu0": 0, "gpu1": 1}, offers)) == [2]
+
+
+def test_d9_with_very_many_offers_the_set_is_still_sufficient_and_minimal():
+    offers = [Offer(n, {"gpu0": 1 + n * 7 % 5}, (0, 0, 1.0 + n * 11 % 13)) for n in range(60)]
+    chosen = least_regret_set({"gpu0": 97}, {}, offers)[0]
+    assert fits({"gpu0": 97}, _with({}, chosen))
+    for one in chosen:
+        assert not fits({"gpu0": 97}, _with({}, [o for o in chosen if o is not one]))
 
 
 @pytest.mark.parametrize(

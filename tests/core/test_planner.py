@@ -44,9 +44,9 @@ LOAD, UNLOAD = Want.LOAD, Want.UNLOAD
 
 
 def box(*specs: ModelSpec, policy: Policy | None = None, **devices: int) -> Story:
-    """A story on a box with one device of 10 unless told otherwise."""
+    """A story on a box with one device of 10 unless told otherwise, in the order of arrival: turns have a file of theirs."""
     found = [Device(name.replace("unit_", "unit:"), size) for name, size in (devices or {"gpu0": 10}).items()]
-    return Story(Fleet(specs, found, policy))
+    return Story(Fleet(specs, found, replace(policy or Policy(), max_wait=0.0, task_hold=0.0)))
 
 
 def two(**fields: object) -> Story:

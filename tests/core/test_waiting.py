@@ -14,7 +14,7 @@ SIX = {"gpu0": 6}
 @pytest.fixture
 def story():
     specs = [ModelSpec("alpha", claim=SIX), ModelSpec("beta", claim=SIX, expected=40.0)]
-    return Story(Fleet(specs, [Device("gpu0", 10)], Policy()))
+    return Story(Fleet(specs, [Device("gpu0", 10)], Policy(max_wait=0.0)))
 
 
 def told(story: Story, ticket: int):

@@ -75,22 +75,11 @@ def test_b4_open_webuis_tools_alone_do_not_forbid_text():
     assert not _peek(Operation.COMPLETION, stream=True).plain_text
 
 
-@pytest.mark.parametrize(
-    ("fields", "task"),
-    [
-        ({}, True),
-        ({"stream": False}, True),
-        ({"stream": True}, False),
-        ({"messages": [{"role": "user", "content": "### Task: x"}]}, False),
-        ({"messages": [{"role": "system", "content": "### Task:\nx"}]}, False),
-        ({"messages": [{"role": "user", "content": "### Task:\nx"}] * 2}, False),
-        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "### Task:\n"}]}]}, False),
-        ({"messages": ["### Task:\n"]}, False),
-    ],
-)
-def test_d7_background_tasks_by_their_shape(fields, task):
-    assert _peek(**{"messages": [{"role": "user", "content": "### Task:\nGenerate a title"}], **fields}).task is task
-    assert not _peek(Operation.COMPLETION, **fields).task
+@pytest.mark.parametrize("stream", [False, True])
+def test_d7_a_chats_shape_names_the_task_that_it_is(stream):
+    title = [{"role": "user", "content": "### Task:\nGenerate a concise title summarizing the chat history."}]
+    assert _peek(messages=title, stream=stream).task == "title"
+    assert not _peek(Operation.COMPLETION, messages=title, stream=stream).task
 
 
 def test_a2_a_body_that_need_not_change_is_the_same_object():

@@ -15,6 +15,7 @@ from tests.support.processes import Watched
 from tests.support.wire import Api
 
 ANSWER = "".join(EMOJI)
+TITLE = "### Task:\nGenerate a concise title summarizing the chat history."
 BIG = "600MiB"  # of the 1 GiB that there is
 
 
@@ -80,7 +81,7 @@ async def test_d3_a_running_answer_is_never_cut_by_a_switch(clean):
 async def test_d7_a_background_task_never_switches(clean, how):
     assert (await clean.api.chat("one")).status == 200
     if how == "shape":
-        reply = await clean.api.chat("two", messages=[{"role": "user", "content": "### Task:\nA title."}])
+        reply = await clean.api.chat("two", messages=[{"role": "user", "content": TITLE}])
     else:
         header = "x-roundhouse-task" if how == "header" else "x-openwebui-task"
         reply = await clean.api.chat("two", {header: "title_generation"})

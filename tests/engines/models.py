@@ -7,10 +7,17 @@ from typing import Any
 
 from roundhouse.config.models import ModelConfig
 from roundhouse.core.model import Kind
-from roundhouse.ports import ModelFacts
+from roundhouse.ports import Gpu, ModelFacts, Place
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "llamacpp"
 MIB = 2**20
+GIB = 2**30
+
+GPUS = tuple(Gpu(f"GPU-{letter * 8}", "nvidia", index) for index, letter in enumerate("abc"))
+"""A machine with three."""
+ONE = Place(GPUS[1:2], (8 * GIB,), (1.0,), GPUS)
+TWO = Place((GPUS[0], GPUS[2]), (16 * GIB, 8 * GIB), (2.0, 1.0), GPUS)
+NONE = Place(machine=GPUS)
 
 
 def model(**settings: Any) -> ModelConfig:
@@ -30,6 +37,7 @@ def llama_8b(**other: Any) -> ModelFacts:
         "embedding": 4096,
         "feed_forward": 14336,
         "vocabulary": 128256,
+        "queries": 4096,
         "heads_kv": (8,) * 32,
         "key_length": 128,
         "value_length": 128,
@@ -49,10 +57,12 @@ def gemma_270m(**other: Any) -> ModelFacts:
         "embedding": 640,
         "feed_forward": 2048,
         "vocabulary": 262144,
+        "queries": 1024,
         "heads_kv": (1,) * 18,
         "key_length": 256,
         "value_length": 256,
         "window": 512,
+        "sliding": tuple(layer % 6 < 5 for layer in range(18)),
     }
     return ModelFacts(**{**known, **other})
 
@@ -68,7 +78,7 @@ def embedder(**other: Any) -> ModelFacts:
         "embedding": 384,
         "feed_forward": 1536,
         "vocabulary": 30522,
-        "heads_kv": (12,) * 6,
+        "heads_kv": (0,) * 6,
         "key_length": 32,
         "value_length": 32,
         "causal": False,

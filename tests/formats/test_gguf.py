@@ -54,12 +54,17 @@ def write(tmp_path):
 
 def test_facts_of_a_chat_model(chat):
     facts = read(chat)
-    assert replace(facts, weights=0, fingerprint="", embedding=0, vocabulary=0) == ModelFacts(
+    assert replace(facts, weights=0, fingerprint="", embedding=0, vocabulary=0, matrices={}) == ModelFacts(
         format="gguf", architecture="llama", name="alpha", context=4096, quantisation="F32", kind=Kind.CHAT, layers=3,
-        feed_forward=64, heads_kv=(1, 1, 1), key_length=64, value_length=64, chat_template=True,
+        feed_forward=64, heads_kv=(1, 1, 1), key_length=64, value_length=64,
+        queries=320, chat_template=True,
     )  # fmt: skip
     reader = gguf.GGUFReader(chat)
-    assert facts.weights == sum(int(tensor.n_bytes) for tensor in reader.tensors)
+    sizes = {tensor.name: int(tensor.n_bytes) for tensor in reader.tensors}
+    assert facts.weights == sum(sizes.values())
+    assert facts.matrices == {
+        "F32": sum(size for name, size in sizes.items() if "norm" not in name and name != "token_embd.weight")
+    }
     assert facts.vocabulary == len(reader.fields["tokenizer.ggml.tokens"].data)
 
 
@@ -106,7 +111,6 @@ def test_a_projector_says_that_it_sees(write):
     [
         ("gemma3", None, (True, True, True, True, True, False, True)),
         ("gemma2", None, (True, False, True, False, True, False, True)),
-        ("llama", None, (False,) * 7),
         ("llama", [True, False], (True, False, False, False, False, False, False)),
         ("gemma3", 2, (True, False, True, False, True, False, True)),
     ],
@@ -122,6 +126,33 @@ def test_sliding_layers(write, architecture, pattern, expected):
 
     facts = read(write(architecture, add))
     assert (facts.window, facts.sliding) == (512, expected)
+
+
+def test_a_window_that_llama_cpp_does_not_use_is_none(write):
+    def add(writer):
+        writer.add_block_count(7)
+        writer.add_sliding_window(512)
+
+    facts = read(write("llama", add))
+    assert (facts.window, facts.sliding) == (0, ())
+
+
+def test_weights_that_are_multiplied_with_are_told_by_type(write):
+    matrix, stack = np.zeros((64, 32), np.float16), np.zeros((2, 64, 32), np.float16)
+    tensors = [
+        ("token_embd.weight", matrix, gguf.GGMLQuantizationType.F16),
+        ("blk.0.ffn_up.weight", matrix, gguf.GGMLQuantizationType.F16),
+        ("blk.0.ffn_up_exps.weight", stack, gguf.GGMLQuantizationType.F16),
+        ("blk.0.attn_norm.weight", np.zeros(64, np.float32), gguf.GGMLQuantizationType.F32),
+    ]
+    facts = read(write("llama", lambda _writer: None, tensors))
+    assert facts.matrices == {"F16": 2 * 4096}  # the table of tokens is the output's too
+    assert facts.experts == {"F16": 8192}
+    assert read(write("bert", lambda _writer: None, tensors)).matrices == {"F16": 4096}
+    untied = read(write("llama", lambda _writer: None, [*tensors, ("output.weight", *tensors[0][1:])]))
+    assert untied.matrices == {"F16": 2 * 4096}
+    both = ours.merge([facts, untied])
+    assert (both.matrices, both.experts) == ({"F16": 4 * 4096}, {"F16": 2 * 8192})
 
 
 def test_figures_per_layer_and_head_lengths(write):

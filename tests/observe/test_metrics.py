@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse.core.model import Device, Failure, Fleet, Instance, ModelSpec, Phase, Ticket, Use
-from roundhouse.observe.metrics import Metrics, Snapshot
+from roundhouse.dialects import chores
+from roundhouse.observe.metrics import TASKS, Metrics, Snapshot
 from roundhouse.ports import Reading
 
 DONE: dict[str, Any] = {
@@ -56,6 +57,21 @@ def test_g1_requests_are_counted_with_what_they_took():
     assert value(metrics, "load_wait_seconds_count", **of) == 1
     assert value(metrics, "time_to_first_token_seconds_count", **of) == 1
     assert value(metrics, "request_seconds_sum", **of) == 6
+
+
+def test_g1_background_tasks_by_the_model_that_served_them():
+    metrics = Metrics(["alpha"])
+    for served_by in ("alpha", "beta", "beta", ""):
+        metrics.task_done(task="title", model="alpha", served_by=served_by)
+    metrics.task_done(task="nightly_index", model="alpha", served_by="alpha")
+    assert value(metrics, "background_tasks_total", task="title", served="own") == 1
+    assert value(metrics, "background_tasks_total", task="title", served="other") == 2
+    assert value(metrics, "background_tasks_total", task="title", served="none") == 1
+    assert value(metrics, "background_tasks_total", task="other", served="own") == 1
+
+
+def test_d7_every_task_that_is_recognised_is_a_label():
+    assert set(chores.NAMES) == TASKS
 
 
 def test_g1_loads_switches_evictions_and_exits():

@@ -44,7 +44,8 @@ def house(request):
 
 def model(subject, folder):
     """The configuration of a model: its folder, and what a CPU needs."""
-    told = {"record": folder / f"{subject.engine}.jsonl", "token_delay": 0.02}
+    # A load must outlast the time for which the head of an answer is held (spec A3), or no status line is sent.
+    told = {"record": folder / f"{subject.engine}.jsonl", "token_delay": 0.02, "load_seconds": 1.0}
     env = subject.environ(**told)
     return {
         "path": str(subject.model),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roundhouse.core.margins import next_claim
+from roundhouse.core.margins import next_claim, run_at
 from roundhouse.core.model import (
     Arrived,
     Asked,
@@ -131,7 +131,7 @@ def test_d1_what_it_grows_by_while_it_leaves_counts_too():
 
 
 def test_d1_earlier_loads_count_in_this_run_and_in_those_before():
-    box = Box(past={("m", "s"): {"gpu0": [5 * GIB, 5 * GIB]}, ("m", "other"): {"gpu0": [20 * GIB]}})
+    box = Box(past={("m", run_at("s", CLAIM)): {"gpu0": [5 * GIB, 5 * GIB]}, ("m", "other"): {"gpu0": [20 * GIB]}})
     one = box.load()
     box.answer(one)
     box.note(one, gpu0=4 * GIB)
@@ -144,7 +144,7 @@ def test_d1_earlier_loads_count_in_this_run_and_in_those_before():
 
 
 def test_d1_a_claim_that_was_learned_too_high_comes_down_again():
-    box = Box(past={("m", "s"): {"gpu0": [12 * GIB] * 8}})
+    box = Box(past={("m", run_at("s", CLAIM)): {"gpu0": [12 * GIB] * 8}})
     for load in range(8):
         one = box.load()
         box.answer(one)
@@ -204,10 +204,10 @@ def test_d1_an_engine_that_is_told_to_take_a_share_is_never_promised_less():
     assert box.next == 24 * GIB
 
 
-def test_d1_figures_are_remembered_under_the_key_that_is_given():
-    past = {("m", "s@gpu0"): {"gpu0": [6 * GIB]}, ("m", "s"): {"gpu0": [20 * GIB]}}
-    box = Box()
-    box.peaks = Peaks(box.fleet, past, lambda settings, claim: f"{settings}@{'+'.join(set(claim) - {'port:1'})}")
+def test_d1_figures_are_remembered_with_the_place_where_they_were_measured():
+    """What it held on one of two GPUs that it was divided over says nothing of it on one alone."""
+    divided = run_at("s", {"gpu0": 1, "gpu1": 1})
+    box = Box(past={("m", run_at("s", CLAIM)): {"gpu0": [6 * GIB]}, ("m", divided): {"gpu0": [3 * GIB] * 8}})
     one = box.load()
     box.answer(one)
     box.note(one, gpu0=4 * GIB)

@@ -80,9 +80,8 @@ class Record:
                 file.write(line)
 
     def start(self, port: int) -> None:
-        marks = {
-            name: value for name, value in os.environ.items() if "ROUNDHOUSE" in name or name in {"PORT", "SPT_NOENV"}
-        }
+        told = ("ROUNDHOUSE", "PORT", "SPT_NOENV", "VISIBLE_DEVICES", "DEVICE_ORDER")
+        marks = {name: value for name, value in os.environ.items() if any(part in name for part in told)}
         self.note("start", port=port, argv=sys.argv, env=marks)
 
 

@@ -240,8 +240,9 @@ def write_whole(writer: asyncio.StreamWriter, status: int, body: bytes, kind: st
 
 async def run(options: argparse.Namespace) -> None:
     engine = Engine(options)
+    told = ("ROUNDHOUSE", "PORT", "VISIBLE_DEVICES", "DEVICE_ORDER")
     engine.note(
-        "start", port=options.port, env={k: v for k, v in os.environ.items() if "ROUNDHOUSE" in k or k == "PORT"}
+        "start", port=options.port, env={k: v for k, v in os.environ.items() if any(part in k for part in told)}
     )
     if options.leak:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from roundhouse.api.client import Client, declared_length
 from roundhouse.api.dispatch import EngineEnded
+from roundhouse.api.identity import session_of, user_of
 from roundhouse.api.record import Record
 from roundhouse.api.reply import Outlet, send_error, send_last
 from roundhouse.api.streaming import Stream
@@ -20,7 +21,7 @@ from roundhouse.api.whole import answer_whole
 from roundhouse.api.work import Work
 from roundhouse.core.memory import say
 from roundhouse.core.model import Phase, Ticket
-from roundhouse.dialects import openai
+from roundhouse.dialects import chores, openai
 from roundhouse.dialects.failures import error_event
 from roundhouse.dialects.sse import DONE
 from roundhouse.errors import BodyTooLarge, LoadFailed, RouterError, ShuttingDown, Unsupported
@@ -122,8 +123,9 @@ class Gateway:
         caller.require_api("openai")
         caller.require_model(match.asked, match.model.id)
         record.model = match.model.id
-        ticket = self._ticket(match, caller, headers, request, record)
-        record.task = ticket.task
+        record.task = _task(headers, request)
+        ticket = self._ticket(match, caller, headers, request, record, _address(scope))
+        record.session, record.user, record.priority = ticket.session, ticket.user, ticket.priority
         return Work(route, request, match, caller, ticket, headers, record, self._config)
 
     def _is_loaded(self, model: str) -> bool:
@@ -131,9 +133,14 @@ class Gateway:
         return state is not None and state.instance is not None and state.instance.phase is Phase.READY
 
     def _ticket(
-        self, match: Match, caller: Caller, headers: dict[bytes, bytes], request: openai.ChatRequest, record: Record
+        self,
+        match: Match,
+        caller: Caller,
+        headers: dict[bytes, bytes],
+        request: openai.ChatRequest,
+        record: Record,
+        peer: str,
     ) -> Ticket:
-        marked = headers.get(b"x-roundhouse-task") or headers.get(b"x-openwebui-task")
         priority = caller.priority or match.model.priority
         if caller.admin or caller.trusted:
             asked = headers.get(b"x-roundhouse-priority", b"")
@@ -144,8 +151,10 @@ class Gateway:
             record.arrived,
             caller.name,
             priority,
-            task=bool(marked) or request.task,
+            task=bool(record.task),
             allowed=caller.allowed_models,
+            user=user_of(headers) if caller.trusted or caller.anonymous else "",
+            session=session_of(headers, request.fields, peer),
         )
 
     async def _serve(self, work: Work, outlet: Outlet) -> None:
@@ -175,3 +184,14 @@ class Gateway:
             await send_error(outlet.send, error, [(b"x-request-id", record.id.encode("latin-1"))])
         elif not outlet.ended:
             await send_last(outlet.send, error_event(error) + DONE)
+
+
+def _task(headers: dict[bytes, bytes], request: openai.ChatRequest) -> str:
+    """The name of the background task that a request is; '' if it is none (spec D7). Headers go before shapes."""
+    said = chores.stated(headers)
+    return request.task if said is None else said
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Record:
-    """Filled while the request lives; times are seconds, `at` since the epoch. `status` 499: the client left."""
+    """Filled while the request lives; times are seconds, `at` since the epoch. `status` 499: the client left.
+
+    `task`: the name of the background task that it is, '' if it is none.
+    `served_by` is '' until it was granted. `session` and `user` are as the client told them, and are not for books.
+    """
 
     id: str
     at: float
@@ -22,7 +26,10 @@ class Record:
     asked: str = ""
     model: str = ""
     served_by: str = ""
-    task: bool = False
+    task: str = ""
+    session: str = ""
+    user: str = ""
+    priority: int = 0
     stream: bool = False
     status: int = 0
     queue_s: float = 0.0

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HEAD_HOLD = 0.3
 """Seconds for which the response head is held, so that an error known by then gets its real status (spec A3)."""
+HEAD_HOLD_OF_TASKS = 1.0
+"""The same for background tasks: nobody watches those, and the scheduler may hold one before it refuses it."""
 ERROR_LIMIT = 1 << 20
 """Most bytes that are read of an engine's error."""
 
@@ -44,7 +46,7 @@ class Stream:
     async def run(self) -> None:
         """From waiting to `[DONE]`. Raises RouterError for what the gateway shall tell."""
         lease, work = self._lease, self._work
-        if not lease.settled and not await lease.wait(HEAD_HOLD):
+        if not lease.settled and not await lease.wait(HEAD_HOLD_OF_TASKS if work.ticket.task else HEAD_HOLD):
             await self._wait()
         try:
             grant = lease.result()

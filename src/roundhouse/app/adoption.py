@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from roundhouse.app.books import Books
-    from roundhouse.core.model import Fleet
+    from roundhouse.core.model import Claim, Fleet, ModelSpec
     from roundhouse.launchers.kept import Kept
     from roundhouse.launchers.systemd.handle import UnitHandle
     from roundhouse.ports import Endpoint, Handle
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.upstream import Upstream
 
-    Claim = Callable[[UnitHandle, Tag], Awaitable[None]]
+    Claiming = Callable[[UnitHandle, Tag], Awaitable[None]]
 
 PROBE_SECONDS = 2.0
 STOP_GRACE = 10.0
@@ -68,10 +68,11 @@ class Adoption:
             await self._end(handle, runnable)
             return
         served = runnable.engine.served(told) if told is not None else None
-        self.effects.adopt(self.fleet.next_instance, tag.model, handle, endpoint, served)
+        claim = _placed(state.spec, tag.claim)
+        self.effects.adopt(self.fleet.next_instance, tag.model, handle, endpoint, served, claim)
         self.books.adopted(tag.model, handle.pid, ready=served is not None)
 
-    async def recognise(self, strangers: Sequence[UnitHandle], claim: Claim) -> None:
+    async def recognise(self, strangers: Sequence[UnitHandle], claim: Claiming) -> None:
         """Units that the configuration names and that somebody else has started: ours to start and stop (C3b).
 
         A unit that runs as it is written is taken over; of a start script it can't be told which model it serves, so
@@ -128,6 +129,13 @@ class Adoption:
             if status != 404:
                 return None
         return None
+
+
+def _placed(spec: ModelSpec, given: Claim) -> Claim | None:
+    """What an engine claims where it was placed: as is known of that place today, else as it was given."""
+    if not given:
+        return None
+    return next((claim for claim in (spec.claim, *spec.elsewhere) if claim.keys() == given.keys()), given)
 
 
 def _runs_as_written(runnable: Runnable, unit: str) -> bool:

@@ -134,10 +134,12 @@ def _memory(model: ModelConfig, launch: Launch | None) -> Iterator[Advice]:
     engine = ENGINES.get(model.engine or "")
     fraction = next((f"{name} {text}" for name in FRACTIONS if launch and (text := launch.value(name))), None)
     hidden = model.memory is None and model.command is not None
-    if engine is not None and engine.takes_all(model):
+    share = engine.share(model) if engine is not None else None
+    if share is not None:
         told = f" ({fraction})" if fraction else ""
+        rest = "so it runs alone there" if share.of == "free" else f"{share.part:.0%} of all that there is"
         yield Advice(
-            f"its `args:` have it take its device's memory whatever it needs{told}, so it runs alone there",
+            f"its `args:` have it take its device's memory whatever it needs{told}, {rest}",
             "leave that out for models side by side: Roundhouse then sets a limit that fits",
         )
     elif model.script is not None and model.memory is None:

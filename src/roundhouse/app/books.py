@@ -5,9 +5,12 @@ Called from the hot path, so nothing here waits: the store writes in its own thr
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import time
 from typing import TYPE_CHECKING
 
+from roundhouse.core.margins import run_at
 from roundhouse.core.model import (
     BecameReady,
     Exited,
@@ -55,6 +58,8 @@ class Books:
         self._engines = engines
         self._fleet = fleet
         self._loads: dict[InstanceId, float] = {}
+        # Known to this run alone: nobody can try names until their hash is found in the history.
+        self._salt = secrets.token_bytes(16)
 
     def request(self, record: Record) -> None:
         """A request has ended."""
@@ -76,12 +81,14 @@ class Books:
                 completion_tokens=answer,
                 total_s=record.total_s,
             )
+            if record.task:
+                self._metrics.task_done(task=record.task, model=record.model, served_by=record.served_by)
             past = Request(
                 id=record.id,
                 at=record.at,
                 model=model,
                 key=record.key,
-                task="task" if record.task else "",
+                task=record.task,
                 status=record.status,
                 queue_s=record.queue_s,
                 load_s=record.load_s,
@@ -90,6 +97,11 @@ class Books:
                 prompt_tokens=prompt,
                 completion_tokens=answer,
                 error=record.error[:500],
+                wanted=record.model,
+                service_s=_service(record),
+                session=self._hidden(record.session),
+                user=self._hidden(record.user),
+                priority=record.priority,
             )
             self._store.record_request(past)
         if record.status >= 500 or record.error:
@@ -105,6 +117,12 @@ class Books:
                 total_s=round(record.total_s, 3),
                 tokens=answer,
             )
+
+    def _hidden(self, name: str) -> str:
+        """Tells requests of one session or user from others', and nothing else of them."""
+        return (
+            hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=6, key=self._salt).hexdigest() if name else ""
+        )
 
     def loaded(self, model: str, settings: str, seconds: float) -> None:
         """A load ended well."""
@@ -186,8 +204,14 @@ class Books:
         model = self._fleet.instances.get(event.instance)
         if model is None:
             return
-        settings = self._fleet.models[model].spec.settings
+        state = self._fleet.models[model]
+        settings = run_at(state.spec.settings, state.instance.claim if state.instance is not None else event.claim)
         now = time.time()
         load = self._loads.setdefault(event.instance, now)
         for device, size in event.peak.items():
             self._store.record_measurement(Measurement(model, settings, device, size, "peak", now, load))
+
+
+def _service(record: Record) -> float | None:
+    """Seconds from the grant to the end of the answer, None for a request that was never granted."""
+    return max(0.0, record.total_s - record.queue_s - record.load_s) if record.served_by else None

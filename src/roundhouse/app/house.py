@@ -26,6 +26,7 @@ from roundhouse.app.adoption import Adoption
 from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.launching import Launchers
+from roundhouse.app.places import Box
 from roundhouse.app.restart import is_restart
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
@@ -121,7 +122,7 @@ class House:
         readers = await devices.detect()
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
-        await self._make_models(held, first.total)
+        await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
         self._make_runtime(first.total)
         await self._adopt(held)
         await self._survey.read()
@@ -147,20 +148,18 @@ class House:
         if held.systemd is not None:
             await adoption.recognise(await held.systemd.foreign_named(), held.systemd.claim)
 
-    async def _make_models(self, held: Held, found: Mapping[str, int]) -> None:
+    async def _make_models(self, held: Held, box: Box) -> None:
         """Looks at every model's files and makes what planner and effects need to know."""
         config = self.config
         learned, self._peaks = await self._store.expected_all(), await self._store.peaks_all()
-        default = next((d for d in sorted({*found, *config.devices}) if d.startswith("gpu")), "ram")
         engines = [m for m in config.models.values() if not m.any_of]
         self._looked = await asyncio.to_thread(lambda: {m.id: specs.look(m) for m in engines})
         self._about = {m.id: specs.about(m, self._looked[m.id]) for m in engines}
-        sizes = {**found, **config.devices}
-        self._specs = [specs.make_spec(m, self._looked[m.id], default, learned, self._peaks, sizes) for m in engines]
+        self._specs = [specs.make_spec(m, self._looked[m.id], box, learned, self._peaks) for m in engines]
         launchers = Launchers(held)
         self._kept = launchers.kept
         self._runnables = {
-            m.id: specs.make_runnable(m, self._looked[m.id], launchers.of(m), self._build_of) for m in engines
+            m.id: specs.make_runnable(m, self._looked[m.id], launchers.of(m), self._build_of, box) for m in engines
         }
         self._engines = {m.id: m.engine for m in engines}
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from roundhouse.api.state import About
-from roundhouse.core.margins import next_claim
+from roundhouse.app import claims
+from roundhouse.app.places import place_of
 from roundhouse.core.model import Kind, ModelSpec, Policy, TaskRule
-from roundhouse.engines import ENGINES
+from roundhouse.engines import ENGINES, visible
 from roundhouse.engines.openai import endpoint_of, words_of
 from roundhouse.errors import LoadFailed
 from roundhouse.formats.errors import FormatError
@@ -24,21 +25,20 @@ from roundhouse.runtime.files import facts_of
 from roundhouse.runtime.life import Runnable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from roundhouse.app.claims import Peaks
+    from roundhouse.app.places import Box
     from roundhouse.config.models import Config, ModelConfig
-    from roundhouse.ports import Engine, Launcher, ModelFacts
+    from roundhouse.ports import Engine, Launcher, ModelFacts, Place
 
     Builds = Callable[[ModelConfig, Engine], Awaitable[Build]]
     Learned = Mapping[tuple[str, str], float]
-    Peaks = Mapping[tuple[str, str], Mapping[str, Sequence[int]]]
 
-TTL_LOADS, TTL_LEAST, TTL_MOST = 10.0, 300.0, 3600.0
-"""`ttl: auto` without power figures: ten load times, within 5 and 60 minutes (spec D8)."""
 _NOT_ENGINE = {
     *("id", "name", "description", "tags", "unlisted", "aliases", "set", "strip", "status", "any_of"),
-    *("ttl", "pinned", "preload", "priority", "min_resident", "max_instances", "load_timeout", "memory", "devices"),
+    *("ttl", "pinned", "preload", "priority", "min_resident", "max_instances", "load_timeout", "memory"),
 }
 """Keys that say nothing of how the engine process runs, so that changing one restarts nothing."""
 
@@ -112,36 +112,34 @@ def _digest(model: ModelConfig, told: object) -> str:
     return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS) + secret.encode()).hexdigest()[:16]
 
 
-def make_spec(
-    model: ModelConfig, looked: Looked, default_device: str, learned: Learned, peaks: Peaks, sizes: Mapping[str, int]
-) -> ModelSpec:
-    """What the planner knows of a model; `sizes` are bytes per device, which no remembered peak may exceed."""
+def make_spec(model: ModelConfig, looked: Looked, box: Box, learned: Learned, peaks: Peaks) -> ModelSpec:
+    """What the planner knows of a model."""
     settings = fingerprint(model, looked)
     expected = model.load_timeout.expected or learned.get((model.id, settings))
     # A process of others' that takes our models one after another can hold only one of them.
     remote = model.launcher == "attached" and engine_of(model).loads(model) is None
-    measured = peaks.get((model.id, settings), {})
-    learned_claim = {device: min(next_claim(found), sizes.get(device, 0)) for device, found in measured.items()}
-    told = _told(model, default_device, sizes)
-    claim = {} if remote else _claim(model, looked, default_device, learned_claim, sizes) | told
+    first, *others = claims.claims(model, looked.facts, box, claims.measured(model.id, settings, peaks))
+    seats = _seats(model)
     return ModelSpec(
         id=model.id,
         settings=settings,
         kind=_kind(model, looked),
-        claim=claim,
-        told=told,
+        claim={} if remote else {**first, **seats},
+        elsewhere=tuple({**claim, **seats} for claim in others),
+        told=claims.told(model, box, (first, *others)),
         slots=model.slots,
         pinned=model.pinned,
         preload=model.preload,
         priority=model.priority,
-        ttl=_ttl(model, expected),
+        ttl=None if model.ttl == "auto" else model.ttl,
+        ttl_auto=model.ttl == "auto",
         min_resident=model.min_resident,
         expected=expected,
         remote=remote,
     )
 
 
-def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds) -> Runnable:
+def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds, box: Box) -> Runnable:
     """What is needed to run a model. Its files are read again before a start if they have changed since."""
     engine, latest = engine_of(model), looked
     source = engine.source(model)
@@ -156,15 +154,16 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
             raise LoadFailed(latest.problem)
         return latest.facts
 
-    async def command(port: int) -> Command:
+    async def command(port: int, place: Place | None) -> Command:
         found = await facts()
         if model.launcher == "attached":
             return Command(())
         if model.script is not None:
-            return Command((str(model.script),), model.env, unit=model.service, script=True)
+            env = {**visible.environment(place, model.env, numbers=True), **model.env}
+            return Command((str(model.script),), env, unit=model.service, script=True)
         as_it_is = model.service is not None and model.tabby is not None
         build = Build(()) if as_it_is else await builds(model, engine)
-        made = engine.command(model, found, build, port)
+        made = engine.command(model, found, build, port, place)
         return replace(made, unit=model.service, argv=() if as_it_is else made.argv)
 
     settings, loads = fingerprint(model, looked), engine.loads(model)
@@ -180,6 +179,7 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
         loads=loads,
         keys=engine.keys(model),
         facts=facts,
+        place=lambda claim: place_of(model, claim, box),
         command=command,
         stop=lambda port: words_of(model.stop_command or "", model, port),
     )
@@ -201,6 +201,8 @@ def make_policy(config: Config) -> Policy:
         tasks=TaskRule(scheduling.tasks),
         task_model=scheduling.task_model,
         drain_timeout=scheduling.drain_timeout,
+        max_wait=None if scheduling.max_wait == "auto" else scheduling.max_wait,
+        linger=0.0 if scheduling.linger == "off" else None if scheduling.linger == "auto" else scheduling.linger,
     )
 
 
@@ -209,48 +211,14 @@ def about(model: ModelConfig, looked: Looked) -> About:
     return About(model, looked.created, looked.facts, looked.problem)
 
 
-def _claim(
-    model: ModelConfig, looked: Looked, default_device: str, learned: Mapping[str, int], sizes: Mapping[str, int]
-) -> dict[str, int]:
-    """Bytes per device, and seats: a fixed port and a unit can be had by one engine only (spec C3b).
-
-    What was learned replaces what is thought, on the devices where it runs as things are configured now.
-    """
-    device = model.devices[0] if model.devices else default_device
-    engine = engine_of(model)
-    claim: dict[str, int]
-    if model.launcher == "attached":
-        claim = {}  # what it holds counts as others' use
-    elif model.memory is not None:
-        claim = {d or device: size for d, size in model.memory.items()}
-    elif model.script is not None:
-        # A script's own words are not ours to know: until it was measured it has the device for itself.
-        claim = {device: sizes.get(device, 0)}
-    else:
-        claim = {device: engine.footprint(model, looked.facts) or 0}
-    claim = {d: learned.get(d, size) for d, size in claim.items()}
-    if (port := port_of(model)) is not None:
-        claim[f"port:{port}"] = 1
-    if model.service is not None:
-        claim[f"unit:{model.service}"] = 1
-    return claim
-
-
-def _told(model: ModelConfig, default_device: str, sizes: Mapping[str, int]) -> dict[str, int]:
-    """What its engine is told to take: a share of a device, which it runs alone on, however little it then holds."""
-    if model.launcher == "attached" or model.memory is not None or not engine_of(model).takes_all(model):
-        return {}
-    device = model.devices[0] if model.devices else default_device
-    return {device: sizes.get(device, 0)}
+def _seats(model: ModelConfig) -> dict[str, int]:
+    """A fixed port and a unit can be had by one engine only (spec C3b)."""
+    port = port_of(model)
+    seats = {f"port:{port}": 1} if port is not None else {}
+    return seats | ({f"unit:{model.service}": 1} if model.service is not None else {})
 
 
 def _kind(model: ModelConfig, looked: Looked) -> Kind:
     if model.kind != "auto":
         return Kind(model.kind)
     return (looked.facts.kind if looked.facts else None) or Kind.CHAT
-
-
-def _ttl(model: ModelConfig, expected: float | None) -> float | None:
-    if model.ttl != "auto":
-        return model.ttl
-    return min(TTL_MOST, max(TTL_LEAST, TTL_LOADS * (expected or 0.0)))

@@ -95,19 +95,24 @@ def _print(
 
 def _facts(model: Preview) -> Iterator[tuple[str, str]]:
     """Name and text of each line about a model."""
-    from roundhouse.cli.screen import size
-
     if model.engine:
         yield "engine", f"{model.engine}, launcher {model.launcher}"
     if model.runs:
         yield "runs", model.runs
     if model.memory:
-        yield "memory", ", ".join(f"about {size(count)} on {name}" for name, count in model.memory.items())
+        places = [_claimed(memory) for memory in (model.memory, *model.elsewhere)]
+        yield "memory", "about " + "; or ".join(places)
     if model.context or model.slots:
         context = f"{model.context} tokens" if model.context else "as the engine decides"
         yield "context", f"{context}; {f'{model.slots} at once' if model.slots else 'as many at once as it takes'}"
     if model.file:
         yield "file", ", ".join(_file(model.file))
+
+
+def _claimed(memory: Mapping[str, int]) -> str:
+    from roundhouse.cli.screen import size
+
+    return ", ".join(f"{size(count)} on {name}" for name, count in memory.items())
 
 
 def _file(told: Mapping[str, str | int]) -> Iterator[str]:

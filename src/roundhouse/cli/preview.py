@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from roundhouse.app import programs, specs
+from roundhouse.app.places import Box, place_of
 from roundhouse.core.model import is_seat
+from roundhouse.engines import visible
 from roundhouse.errors import LoadFailed
 from roundhouse.ports import Served
 from roundhouse.runtime import devices
@@ -19,11 +21,12 @@ from roundhouse.runtime import devices
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from roundhouse.app.specs import Looked
     from roundhouse.config.models import Config, ModelConfig
+    from roundhouse.core.model import Claim
     from roundhouse.observe.redact import Secrets
-    from roundhouse.ports import Build, Engine, ModelFacts
+    from roundhouse.ports import Build, Engine, ModelFacts, Place
 
+PLACING = (visible.ORDER, *visible.VARIABLES)
 PORT = 4_294_967_295
 """Stands for a port that is chosen at the start: no real port is so high, so it can be found and named."""
 
@@ -34,7 +37,7 @@ class Preview:
 
     Attributes:
         runs: the command line, or the URL of one run by others, or the models of an any-of; secrets hidden.
-        memory: estimated bytes per device.
+        memory: estimated bytes per device, in the place that is tried first; elsewhere: in the others.
         context: tokens one request may fill; slots: concurrent requests. None: the engine decides.
         file: what the model's file says, by name.
         problems: why it can't be loaded as things are.
@@ -45,6 +48,7 @@ class Preview:
     launcher: str | None = None
     runs: str = ""
     memory: Mapping[str, int] = field(default_factory=dict)
+    elsewhere: tuple[Mapping[str, int], ...] = ()
     context: int | None = None
     slots: int | None = None
     file: Mapping[str, str | int] = field(default_factory=dict)
@@ -63,18 +67,20 @@ class _Bench:
         self._config = config
         self._secrets = secrets
         self._builds: dict[str, Build | str] = {}
-        self._room: dict[str, int] = {}
+        self._box = Box({})
 
     async def all(self) -> list[Preview]:
         readers = await devices.detect()
-        found = (await devices.combine(readers).read({})).total
-        self._room = {**found, **self._config.devices}
+        found = await devices.combine(readers).read({})
+        self._box = Box({**found.total, **self._config.devices}, found.total, found.gpus)
         return [await self._one(model) for model in self._config.models.values()]
 
     async def _one(self, model: ModelConfig) -> Preview:
         if model.any_of:
             return Preview(model.id, runs=f"the first that is loaded of {', '.join(model.any_of)}")
         looked = specs.look(model)
+        spec = specs.make_spec(model, looked, self._box, {}, {})
+        memory, *elsewhere = (_memory(claim) for claim in (spec.claim, *spec.elsewhere))
         problems = [looked.problem] if looked.problem else []
         command = ""
         if model.url or model.script or (model.service and model.tabby):
@@ -84,8 +90,7 @@ class _Bench:
             if isinstance(build, str):
                 problems.append(build)
             else:
-                command = _command(model, looked.facts, build)
-        memory = self._memory(model, looked)
+                command = _command(model, looked.facts, build, place_of(model, spec.claim, self._box))
         problems += self._too_large(memory)
         plan = specs.engine_of(model).plan(model, looked.facts) if model.script is None else Served()
         return Preview(
@@ -94,6 +99,7 @@ class _Bench:
             model.launcher,
             self._secrets.text(command),
             memory,
+            tuple(elsewhere),
             plan.context,
             plan.slots,
             _told(looked.facts),
@@ -117,23 +123,24 @@ class _Bench:
         except LoadFailed as error:
             return error.message
 
-    def _memory(self, model: ModelConfig, looked: Looked) -> dict[str, int]:
-        default = next((name for name in sorted(self._room) if name.startswith("gpu")), devices.RAM)
-        claim = specs.make_spec(model, looked, default, {}, {}, self._room).claim
-        return {name: size for name, size in claim.items() if size and not is_seat(name)}
-
     def _too_large(self, memory: Mapping[str, int]) -> list[str]:
         return [
-            f"It needs about {size >> 20} MiB on {name}, which has {self._room[name] >> 20} MiB for models."
+            f"It needs about {size >> 20} MiB on {name}, which has {self._box.sizes[name] >> 20} MiB for models."
             for name, size in memory.items()
-            if size > self._room.get(name, size)
+            if size > self._box.sizes.get(name, size)
         ]
 
 
-def _command(model: ModelConfig, facts: ModelFacts | None, build: Build) -> str:
+def _command(model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None) -> str:
+    """The command line, as a shell would take it: with the variables that say which GPUs it sees."""
     port = model.port or PORT
-    words = specs.engine_of(model).command(model, facts, build, port).argv
-    return shlex.join(words).replace(str(PORT), "$PORT")
+    made = specs.engine_of(model).command(model, facts, build, port, place)
+    told = [f"{name}={shlex.quote(made.env[name])}" for name in PLACING if name in made.env]
+    return " ".join((*told, shlex.join(made.argv))).replace(str(PORT), "$PORT")
+
+
+def _memory(claim: Claim) -> dict[str, int]:
+    return {name: size for name, size in claim.items() if size and not is_seat(name)}
 
 
 def _told(facts: ModelFacts | None) -> dict[str, str | int]:

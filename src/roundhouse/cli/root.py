@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 import roundhouse
-from roundhouse.cli import chat, check, demo, doctor, import_, init, install, load, logs, models, serve, status
+from roundhouse.cli import (
+    chat,
+    check,
+    demo,
+    doctor,
+    import_,
+    init,
+    install,
+    load,
+    logs,
+    models,
+    serve,
+    simulate,
+    status,
+)
 from roundhouse.cli.exits import exit_code
 from roundhouse.errors import RouterError
 
@@ -21,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 refused.",
 )
-for group in (init, serve, demo, check, doctor, status, models, load, logs, chat, install, import_):
+for group in (init, serve, demo, check, doctor, status, models, load, logs, chat, simulate, install, import_):
     group.register(app)
 
 

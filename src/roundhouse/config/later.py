@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import Config, ModelConfig
 
-SCHEDULING = ("linger", "prefetch", "max_wait")
+SCHEDULING = ("prefetch",)
 
 
 def not_yet(config: Config) -> tuple[str, ...]:

@@ -287,9 +287,9 @@ class ModelConfig(Section):
     """How its clients are told what they wait for; null: as for all models."""
 
     devices: tuple[str, ...] = ()
-    """The device its memory is counted on; none named: the first GPU, else `ram`. Only the first is used so far."""
+    """Where it runs: on this device, or over all of these; none named: a GPU that it fits, else all GPUs, or `ram`."""
     memory: Memory = None
-    """Memory it needs, on one device or per device: an estimate that measured figures replace."""
+    """Memory it needs, in all or on each device: an estimate that measured figures replace."""
     slots: Count | None = None
     """Concurrent requests; null: one to four by memory (llama.cpp), 16 (SGLang, vLLM), what TabbyAPI says, else 64."""
     ttl: Ttl = "auto"

@@ -7,9 +7,12 @@ All times are seconds of one monotonic clock, all sizes bytes. Nothing here know
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from roundhouse.core.habits import Habits
+from roundhouse.core.shares import NO_SHARES, Shares, Who
 
 if TYPE_CHECKING:
     from roundhouse.errors import RouterError
@@ -72,6 +75,7 @@ class ModelSpec:
             measured.
         slots: concurrent requests; None = what the engine reports once it is ready.
         ttl: seconds without a request after which it is unloaded; None = never.
+        ttl_auto: that time is found from what a reload costs and from the model's habits instead (`keeping`).
         expected: seconds a load is expected to take, None = not known yet.
         remote: run by others; nothing of it occupies this box and it is never stopped.
     """
@@ -87,6 +91,7 @@ class ModelSpec:
     preload: bool = False
     priority: int = 0
     ttl: float | None = None
+    ttl_auto: bool = False
     min_resident: float = 0.0
     expected: float | None = None
     remote: bool = False
@@ -101,6 +106,8 @@ class Policy:
     queue_timeout: float = 600.0
     tasks: TaskRule = TaskRule.RESIDENT
     task_model: str | None = None
+    task_hold: float = 0.5
+    """How long a task of a model that nobody else wants is held for the chat that it may have raced ahead of."""
     drain_timeout: float | None = None
     max_wait: float | None = None
     """How long a model waits for its turn; None = by its load time. 0 = strictly in the order of arrival."""
@@ -134,6 +141,16 @@ class Ticket:
     user: str = ""
     session: str = ""
 
+    @property
+    def who(self) -> Who:
+        """Who gets a share for it."""
+        return self.key, self.user
+
+    @property
+    def talk(self) -> tuple[str, str, str]:
+        """Its session, not to be taken for one of the same name of somebody else."""
+        return self.key, self.user, self.session
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -154,7 +171,7 @@ class Instance:
 
     Attributes:
         claim: bytes held or promised per device; counted until the processes are gone and the memory is back.
-        since: when the current phase began; started: when the load began.
+        since: when the current phase began; started: when the load began; turn: when it became ready.
         asked: loaded because an operator or `preload` asked, so nobody need be waiting for it.
         leaving: why it drains or stops, in words; for_room: because another model needs its place.
         stop_sent: the Stop action went out.
@@ -166,6 +183,7 @@ class Instance:
     claim: Claim
     since: float
     started: float
+    turn: float = 0.0
     slots: int = 1
     asked: bool = False
     progress: Progress | None = None
@@ -183,10 +201,22 @@ class Use:
     Attributes:
         active: requests being answered.
         last: when it last began or ended one, or became ready.
+        chores: how many of the active ones are background tasks.
     """
 
     active: int
     last: float
+    chores: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A request being answered: where, since when, and the seconds that its key was charged for it beforehand."""
+
+    ticket: Ticket
+    instance: InstanceId
+    since: float
+    charged: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +234,11 @@ class ModelState:
 
     Attributes:
         claim: what the next start will need; measured figures once there are some.
+        elsewhere: the same for the other places where it may run.
+        queue: in the order of arrival; replaced by `queued`, which keeps what follows.
+        oldest: when the first of the queue came that is no background task; highest: the most priority of those.
+        shares: who got how much of its slots of late.
+        grown: its estimate was raised after a want of memory, and no load has succeeded since.
         asked: when an operator (or `preload`) asked for it and no load has begun yet.
         blocked: since when it can't fit because of others than us (foreign processes).
         idle_since: when its last load ended or failed; queue time counts from here at the earliest (spec D5).
@@ -211,13 +246,24 @@ class ModelState:
 
     spec: ModelSpec
     claim: Claim
+    elsewhere: tuple[Claim, ...] = ()
     instance: Instance | None = None
     queue: tuple[Ticket, ...] = ()
+    oldest: float | None = None
+    highest: int = 0
+    shares: Shares = NO_SHARES
+    grown: bool = False
     failure: Failure | None = None
     load_seconds: float | None = None
     asked: float | None = None
     blocked: float | None = None
     idle_since: float = 0.0
+
+    def queued(self, queue: tuple[Ticket, ...]) -> ModelState:
+        """With another queue. What every decision asks of it is worked out here, once."""
+        interactive = [ticket for ticket in queue if not ticket.task]
+        oldest = interactive[0].arrived if interactive else None
+        return replace(self, queue=queue, oldest=oldest, highest=max((t.priority for t in interactive), default=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,13 +377,17 @@ class Objected:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """After a restart: an engine of ours that still runs and serves `model` with today's settings."""
+    """After a restart: an engine of ours that still runs and serves `model` with today's settings.
+
+    `claim`: where it was placed; None = the first choice.
+    """
 
     instance: InstanceId
     model: str
     pid: int | None
     slots: int | None
     ready: bool
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,25 +465,29 @@ class Fleet:
         devices: by id, seats included.
         models: by id, in configuration order.
         queued: model by ticket, for those that wait.
-        granted: instance by ticket, for those being answered.
+        granted: by ticket, those being answered.
         instances: model by instance id, for those that live.
         use: how busy each of these is.
+        habits: how each model is used, whether it is loaded or not.
         policy: scheduling settings.
         closing: no more starts.
         next_instance: the id of the next one.
     """
 
-    __slots__ = ("closing", "devices", "granted", "instances", "models", "next_instance", "policy", "queued", "use")
+    __slots__ = (
+        *("closing", "devices", "granted", "habits", "instances", "models", "next_instance", "policy", "queued", "use"),
+    )
 
     def __init__(
         self, specs: Iterable[ModelSpec] = (), devices: Iterable[Device] = (), policy: Policy | None = None
     ) -> None:
         self.devices: dict[DeviceId, Device] = {device.id: device for device in devices}
-        self.models: dict[str, ModelState] = {spec.id: ModelState(spec, spec.claim) for spec in specs}
+        self.models: dict[str, ModelState] = {s.id: ModelState(s, s.claim, s.elsewhere) for s in specs}
         self.queued: dict[TicketId, str] = {}
-        self.granted: dict[TicketId, InstanceId] = {}
+        self.granted: dict[TicketId, Granted] = {}
         self.instances: dict[InstanceId, str] = {}
         self.use: dict[InstanceId, Use] = {}
+        self.habits: dict[str, Habits] = {model: Habits() for model in self.models}
         self.policy = policy or Policy()
         self.closing = False
         self.next_instance = 1
@@ -443,6 +497,7 @@ class Fleet:
         twin = Fleet((), self.devices.values(), self.policy)
         twin.models, twin.instances, twin.use = dict(self.models), dict(self.instances), dict(self.use)
         twin.queued, twin.granted = dict(self.queued), dict(self.granted)
+        twin.habits = {model: habits.copy() for model, habits in self.habits.items()}
         twin.closing, twin.next_instance = self.closing, self.next_instance
         return twin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,17 +29,20 @@ from roundhouse.core.model import (
     Tick,
     Use,
     Want,
+    is_seat,
 )
 from roundhouse.errors import LoadFailed, QueueFull, RouterError, ShuttingDown, TooManyRequests, UnknownModel
 
 if TYPE_CHECKING:
-    from roundhouse.core.model import Action, Fleet, InstanceId, ModelState, Ticket
+    from roundhouse.core.model import Action, Claim, DeviceId, Fleet, InstanceId, ModelState, Ticket
 
 FAILURE_MEMORY = 600.0
 """Seconds for which a crash or failed load is remembered (spec A9)."""
 PATIENT_FAILURES = 2
 """Failures within that time that are forgiven; the next one starts the backoff."""
 BACKOFF_FIRST, BACKOFF_MOST = 5.0, 300.0
+GROWTH = 1.25
+"""By what the estimate of a model is raised that found too little memory."""
 DEFAULT_SLOTS = 1
 """For an engine that neither says its slots nor has them set: one answer at a time is always right."""
 
@@ -116,7 +120,7 @@ def refuse(fleet: Fleet, ticket: Ticket, error: RouterError, actions: list[Actio
     """Takes a waiting ticket out of its queue with an error."""
     model = fleet.queued.pop(ticket.id)
     state = fleet.models[model]
-    change(fleet, state, queue=tuple(t for t in state.queue if t.id != ticket.id))
+    fleet.models[model] = state.queued(tuple(t for t in state.queue if t.id != ticket.id))
     actions.append(Refuse(ticket, error))
 
 
@@ -154,8 +158,14 @@ def _arrived(fleet: Fleet, ticket: Ticket, now: float, actions: list[Action]) ->
         actions.append(Refuse(ticket, error))
         return
     state = fleet.models[ticket.model]
+    if not ticket.task:
+        instance = state.instance
+        busy = bool(state.queue) or (instance is not None and fleet.use[instance.id].active > 0)
+        fleet.habits[ticket.model].arrived(ticket.talk, now, busy=busy)
     fleet.queued[ticket.id] = ticket.model
-    change(fleet, state, queue=(*state.queue, ticket))
+    queue = [*state.queue]
+    insort(queue, ticket, key=lambda other: (other.arrived, other.id))  # a slow body may come in after a later request
+    fleet.models[ticket.model] = state.queued(tuple(queue))
 
 
 def _objection(fleet: Fleet, ticket: Ticket, now: float) -> RouterError | None:
@@ -202,12 +212,20 @@ def _departed(fleet: Fleet, ticket_id: int, now: float) -> None:
     model = fleet.queued.pop(ticket_id, None)
     if model is not None:
         state = fleet.models[model]
-        change(fleet, state, queue=tuple(t for t in state.queue if t.id != ticket_id))
+        fleet.models[model] = state.queued(tuple(t for t in state.queue if t.id != ticket_id))
         return
-    instance_id = fleet.granted.pop(ticket_id, None)
-    if instance_id is None or instance_id not in fleet.instances:
+    granted = fleet.granted.pop(ticket_id, None)
+    if granted is None:
         return
-    fleet.use[instance_id] = Use(fleet.use[instance_id].active - 1, now)
+    ticket, seconds = granted.ticket, now - granted.since
+    if not ticket.task:
+        fleet.habits[ticket.model].departed(ticket.talk, now, seconds)
+    state = fleet.models[ticket.model]
+    if state.shares.charged:
+        change(fleet, state, shares=state.shares.ended(ticket.who, granted.charged, seconds))
+    use = fleet.use.get(granted.instance)
+    if use is not None:
+        fleet.use[granted.instance] = Use(use.active - 1, now, use.chores - ticket.task)
 
 
 def _progressed(fleet: Fleet, event: Progressed) -> None:
@@ -229,9 +247,9 @@ def _became_ready(fleet: Fleet, event: BecameReady, now: float) -> None:
     state = fleet.models[model]
     assert state.instance is not None
     slots = state.spec.slots or event.slots or DEFAULT_SLOTS
-    move(fleet, state.instance, Cue.PASSED_PROBE, now, slots=slots, progress=None, unwanted_since=None)
+    move(fleet, state.instance, Cue.PASSED_PROBE, now, turn=now, slots=slots, progress=None, unwanted_since=None)
     fleet.use[event.instance] = Use(0, now)
-    change(fleet, fleet.models[model], load_seconds=event.seconds, idle_since=now)
+    change(fleet, fleet.models[model], load_seconds=event.seconds, idle_since=now, grown=False)
 
 
 def _exited(fleet: Fleet, event: Exited, now: float, actions: list[Action]) -> None:
@@ -246,6 +264,11 @@ def _exited(fleet: Fleet, event: Exited, now: float, actions: list[Action]) -> N
     if event.expected or was is Phase.STOPPING:
         return
     state = change(fleet, state, failure=_failed(state.failure, event.reason, now))
+    if event.short and _grow(fleet, state) and was is Phase.STARTING:
+        # Once more, with the room of others: who waits goes on waiting (spec D10).
+        change(fleet, fleet.models[model], grown=True, asked=now if instance.asked else state.asked)
+        return
+    state = fleet.models[model]
     if was is Phase.STARTING:
         assert state.failure is not None
         error = LoadFailed(
@@ -268,12 +291,52 @@ def _measured(fleet: Fleet, event: Measured) -> None:
         return
     state = fleet.models[model]
     assert state.instance is not None
-    instance = replace(state.instance, claim={**state.instance.claim, **event.claim})
-    # More than a device has must not make a model impossible that has just run there: it then has it for itself.
-    learned = {
-        d: min(size, fleet.devices[d].total) if d in fleet.devices else size for d, size in event.learned.items()
-    }
-    change(fleet, state, claim={**state.claim, **learned}, instance=instance)
+    change_instance(fleet, event.instance, claim={**state.instance.claim, **event.claim})
+    _relearn(fleet, fleet.models[model], _memory_of(state.instance.claim), event.learned)
+
+
+def _memory_of(claim: Claim) -> set[DeviceId]:
+    return {device for device in claim if not is_seat(device)}
+
+
+def _relearn(fleet: Fleet, state: ModelState, measured: set[DeviceId], sizes: Claim) -> None:
+    """Takes figures of one place over into the claims of those like it: the same devices, or one GPU for another.
+
+    More than a device has must not make a model impossible that has just run there: it then has it for itself.
+    """
+
+    def at_most(device: DeviceId, size: int) -> int:
+        return min(size, fleet.devices[device].total) if device in fleet.devices else size
+
+    def renewed(claim: Claim) -> Claim:
+        own = _memory_of(claim)
+        if own == measured:
+            return {**claim, **{device: at_most(device, size) for device, size in sizes.items()}}
+        if len(own) == len(sizes) == 1 and "ram" not in {*own, *sizes}:
+            (device,), (size,) = own, sizes.values()
+            return {**claim, device: at_most(device, size)}
+        return claim
+
+    change(fleet, state, claim=renewed(state.claim), elsewhere=tuple(renewed(claim) for claim in state.elsewhere))
+
+
+def _grow(fleet: Fleet, state: ModelState) -> bool:
+    """Raises the estimates of a model that found too little memory; False if it was done already, or it had it all."""
+    if state.grown:
+        return False
+
+    def grown(claim: Claim) -> Claim:
+        return {
+            device: size
+            if is_seat(device)
+            else min(max(int(size * GROWTH), size + 1), fleet.devices[device].total)
+            if device in fleet.devices
+            else size
+            for device, size in claim.items()
+        }
+
+    after = change(fleet, state, claim=grown(state.claim), elsewhere=tuple(grown(claim) for claim in state.elsewhere))
+    return after.claim != state.claim or after.elsewhere != state.elsewhere
 
 
 def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
@@ -309,11 +372,9 @@ def _found(fleet: Fleet, event: Found, now: float) -> None:
     state = fleet.models[event.model]
     phase = Phase.READY if event.ready else Phase.STARTING
     slots = state.spec.slots or event.slots or DEFAULT_SLOTS
-    claim = wanted(fleet, state.claim)
-    instance = Instance(
-        event.instance, event.model, phase, claim, since=now, started=now, slots=slots, pid=event.pid, asked=True
-    )
-    settle_in(fleet, instance, now)
+    claim = wanted(fleet, event.claim or state.claim)
+    found = Instance(event.instance, event.model, phase, claim, now, now, turn=now, slots=slots, pid=event.pid)
+    settle_in(fleet, replace(found, asked=True), now)
     fleet.next_instance = max(fleet.next_instance, event.instance + 1)
 
 

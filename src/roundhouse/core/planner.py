@@ -3,11 +3,13 @@
 The same picture, event and time always give the same picture and actions. The rules, in their order:
 
 1. refuse   requests that waited too long, or whose model failed too often, can't fit, or is held up by other programs
-2. grant    waiting requests go to their model while it has free slots: interactive before background tasks, then
-            priority, then arrival; a background task of an unloaded model goes to a loaded one
-3. give up  a load that nobody waits for any more; retire what was idle for its `ttl`
-4. room     the model with the oldest waiting request gets room next: free memory, or others' places. Who must leave
-            drains first (answers are never cut, spec D3); whose place is not needed any more is called back
+2. grant    waiting requests go to their model while it has free slots: interactive before background tasks, then by
+            priority, by fair share between keys and users (`shares`), by arrival; a background task of an unloaded
+            model goes to a loaded one
+3. give up  a load that nobody waits for any more; retire what was idle for its `ttl` (`keeping`)
+4. room     models that are waited for get room in their turn: free memory, or the places that are least regretted
+            (`room`) of those whose own turn is over (`turns`). Who must leave drains first (answers are never cut,
+            spec D3); whose place is not needed any more is called back
 5. stop     what has drained
 6. start    what has room, one load per device at a time
 
@@ -18,14 +20,18 @@ request that ends with nobody waiting.
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from roundhouse.core import notes, tasks
+from roundhouse.core.keeping import idle_limit
 from roundhouse.core.lifecycle import Cue
-from roundhouse.core.memory import wanted
-from roundhouse.core.model import Arrived, Departed, Event, Grant, Instance, Phase, Start, Stop, Use
+from roundhouse.core.model import Arrived, Departed, Event, Grant, Granted, Instance, Phase, Start, Stop, Use
 from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
-from roundhouse.core.room import plan_room, wanted_since
+from roundhouse.core.room import candidates, plan_room
+from roundhouse.core.shares import NO_SHARES, UNKNOWN_ANSWER
+from roundhouse.core.turns import place_in_queue, tenure, wanted_since
 from roundhouse.errors import NoRoom, QueueTimeout
 
 if TYPE_CHECKING:
@@ -72,7 +78,7 @@ def _apply_rules(fleet: Fleet, now: float, actions: list[Action]) -> None:
     _send_away(fleet, plan, now)
     _stop(fleet, now, actions)
     _start(fleet, plan, now, actions)
-    _refuse_tasks(fleet, actions)
+    _refuse_tasks(fleet, now, actions)
 
 
 def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
@@ -82,13 +88,16 @@ def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
         state = fleet.models.get(ticket.model)
         if state is None or fleet.closing or not notes.has_free_slot(fleet, state):
             return None
-        assert state.instance is not None
-        return [_admit(fleet, state.instance, ticket, now)]
+        instance = state.instance
+        assert instance is not None
+        if not ticket.task:
+            fleet.habits[ticket.model].arrived(ticket.talk, now, busy=fleet.use[instance.id].active > 0)
+        return [_admit(fleet, instance, ticket, now, 0.0)]
     if type(event) is Departed:
-        instance_id = fleet.granted.get(event.ticket)
-        if instance_id is None:
+        granted = fleet.granted.get(event.ticket)
+        if granted is None:
             return None
-        model = fleet.instances.get(instance_id)
+        model = fleet.instances.get(granted.instance)
         instance = fleet.models[model].instance if model is not None else None
         if instance is None or instance.phase is not Phase.READY:
             return None
@@ -107,12 +116,13 @@ def _refuse_overdue(fleet: Fleet, now: float, actions: list[Action]) -> None:
             continue
         limit = _patience_ends(fleet, state)
         for ticket in state.queue:
-            if limit is not None and max(ticket.arrived, state.idle_since) + limit <= now:
-                waited = f"Waited {now - ticket.arrived:.0f} s for model '{ticket.model}'"
-                error = QueueTimeout(
-                    f"{waited} (scheduling.queue.timeout); try again later.", retry_after=notes.retry_estimate(state)
-                )
-                refuse(fleet, ticket, error, actions)
+            if limit is None or max(ticket.arrived, state.idle_since) + limit > now:
+                break  # those behind came later
+            waited = f"Waited {now - ticket.arrived:.0f} s for model '{ticket.model}'"
+            error = QueueTimeout(
+                f"{waited} (scheduling.queue.timeout); try again later.", retry_after=notes.retry_estimate(state)
+            )
+            refuse(fleet, ticket, error, actions)
 
 
 def _patience_ends(fleet: Fleet, state: ModelState) -> float | None:
@@ -126,34 +136,43 @@ def _grant(fleet: Fleet, now: float, actions: list[Action]) -> None:
     if not fleet.queued:
         return
     for state in [s for s in fleet.models.values() if s.queue]:
-        for ticket in sorted(state.queue, key=turn):
-            current = fleet.models[state.spec.id]
-            host = current.instance if _serves(current) else _foster(fleet, current, ticket)
-            if host is not None and fleet.use[host.id].active < host.slots:
-                fleet.queued.pop(ticket.id)
-                change(fleet, current, queue=tuple(t for t in current.queue if t.id != ticket.id))
-                actions.append(_admit(fleet, host, ticket, now))
+        if state.instance is None:
+            _grant_elsewhere(fleet, state, now, actions)
+        elif state.instance.phase is Phase.READY:
+            _grant_own(fleet, state, state.instance, now, actions)
 
 
-def turn(ticket: Ticket) -> tuple[bool, int, float, int]:
-    """The order inside a model's queue: interactive, priority, arrival."""
-    return ticket.task, -ticket.priority, ticket.arrived, ticket.id
+def _grant_own(fleet: Fleet, state: ModelState, instance: Instance, now: float, actions: list[Action]) -> None:
+    while state.queue and fleet.use[instance.id].active < instance.slots:
+        ticket = min(state.queue, key=partial(place_in_queue, state))
+        charge = fleet.habits[state.spec.id].answer or UNKNOWN_ANSWER
+        state = _take_from_queue(fleet, state, ticket)
+        after = state.shares.granted(ticket.who, charge) if state.queue else NO_SHARES
+        state = change(fleet, state, shares=after)
+        actions.append(_admit(fleet, instance, ticket, now, charge if after.charged else 0.0))
 
 
-def _serves(state: ModelState) -> bool:
-    return state.instance is not None and state.instance.phase is Phase.READY
+def _grant_elsewhere(fleet: Fleet, state: ModelState, now: float, actions: list[Action]) -> None:
+    """Background tasks whose own model is neither loaded nor wanted by anybody go to another one."""
+    if wanted_since(state) is not None:
+        return
+    for ticket in state.queue:
+        host = tasks.host_for(fleet, ticket) if tasks.held_until(fleet, ticket) <= now else None
+        if host is not None:
+            _take_from_queue(fleet, fleet.models[state.spec.id], ticket)
+            actions.append(_admit(fleet, host, ticket, now, 0.0))
 
 
-def _foster(fleet: Fleet, state: ModelState, ticket: Ticket) -> Instance | None:
-    """Another model's instance for a task whose own model is neither loaded, nor loading, nor wanted by anybody."""
-    if not ticket.task or state.instance is not None or wanted_since(state) is not None:
-        return None
-    return tasks.host_for(fleet, ticket)
+def _take_from_queue(fleet: Fleet, state: ModelState, ticket: Ticket) -> ModelState:
+    fleet.queued.pop(ticket.id)
+    after = fleet.models[state.spec.id] = state.queued(tuple(t for t in state.queue if t is not ticket))
+    return after
 
 
-def _admit(fleet: Fleet, instance: Instance, ticket: Ticket, now: float) -> Grant:
-    fleet.granted[ticket.id] = instance.id
-    fleet.use[instance.id] = Use(fleet.use[instance.id].active + 1, now)
+def _admit(fleet: Fleet, instance: Instance, ticket: Ticket, now: float, charge: float) -> Grant:
+    fleet.granted[ticket.id] = Granted(ticket, instance.id, now, charge)
+    use = fleet.use[instance.id]
+    fleet.use[instance.id] = Use(use.active + 1, now, use.chores + ticket.task)
     return Grant(ticket, instance.id, instance.model)
 
 
@@ -163,7 +182,7 @@ def _give_up_and_retire(fleet: Fleet, now: float) -> None:
         state = fleet.models[instance.model]
         if instance.phase is Phase.STARTING:
             _give_up(fleet, state, instance, now)
-        elif instance.phase is Phase.READY and _idle_too_long(state, fleet.use[instance.id], now):
+        elif instance.phase is Phase.READY and _idle_too_long(fleet, state, fleet.use[instance.id], now):
             move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving="idle", for_room=False)
 
 
@@ -178,11 +197,17 @@ def _give_up(fleet: Fleet, state: ModelState, instance: Instance, now: float) ->
         move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving="nobody waits for it any more")
 
 
-def _idle_too_long(state: ModelState, use: Use, now: float) -> bool:
-    spec = state.spec
-    if spec.ttl is None or spec.pinned or use.active or state.queue or spec.remote:
+def _idle_too_long(fleet: Fleet, state: ModelState, use: Use, now: float) -> bool:
+    if use.active or state.queue:
         return False
-    return use.last + spec.ttl <= now
+    limit = _idle_limit(fleet, state)
+    return limit is not None and use.last + limit <= now
+
+
+def _idle_limit(fleet: Fleet, state: ModelState) -> float | None:
+    """Seconds of idleness after which a model is unloaded, None = never."""
+    kept = state.spec.pinned or state.spec.remote
+    return None if kept else idle_limit(state, fleet.habits[state.spec.id])
 
 
 def _refuse_unplaceable(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
@@ -233,25 +258,26 @@ def _stop(fleet: Fleet, now: float, actions: list[Action]) -> None:
 
 def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
     """Rule 6."""
-    for model in plan.start:
+    for model, claim in plan.start.items():
         state = fleet.models[model]
-        if state.instance is not None or (wanted_since(state) is None and not state.queue):
+        if state.instance is not None or (state.asked is None and not state.queue):
             continue
         number = fleet.next_instance
         fleet.next_instance += 1
         asked = state.asked is not None
-        claim = wanted(fleet, state.claim)
         notes.settle_in(fleet, Instance(number, model, Phase.STARTING, claim, now, now, asked=asked), now)
         actions.append(Start(number, model, claim))
 
 
-def _refuse_tasks(fleet: Fleet, actions: list[Action]) -> None:
-    """A background task that nothing loaded can serve is told so at once (spec D7)."""
+def _refuse_tasks(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    """A background task that nothing loaded can serve is told so soon (spec D7)."""
     if not fleet.queued:
         return
-    for state in list(fleet.models.values()):
+    for state in [s for s in fleet.models.values() if s.queue and s.instance is None]:
         for ticket in state.queue:
-            if ticket.task and (error := tasks.refusal(fleet, fleet.models[state.spec.id], ticket)) is not None:
+            if not ticket.task or tasks.held_until(fleet, ticket) > now:
+                continue
+            if (error := tasks.refusal(fleet, fleet.models[state.spec.id], ticket)) is not None:
                 refuse(fleet, ticket, error, actions)
 
 
@@ -267,25 +293,39 @@ def next_wakeup(fleet: Fleet, now: float) -> float | None:
         if state.queue:
             limit = _patience_ends(fleet, state)
             if limit is not None:
-                times += [max(ticket.arrived, state.idle_since) + limit for ticket in state.queue]
+                times.append(max(state.queue[0].arrived, state.idle_since) + limit)
+            if state.instance is None and wanted_since(state) is None:
+                times += [held for ticket in state.queue if (held := tasks.held_until(fleet, ticket)) > now]
         if state.blocked is not None:
             times.append(state.blocked + policy.memory_wait)
         if state.instance is not None:
             times += _instance_times(fleet, state, state.instance, now)
+    times += _turn_times(fleet, now)
     return min(times, default=None)
 
 
+def _turn_times(fleet: Fleet, now: float) -> list[float]:
+    """When a model that is waited for is due, and when those that are loaded have kept their places for long enough."""
+    if not fleet.queued and all(state.asked is None for state in fleet.models.values()):
+        return []
+    waiting = candidates(fleet, now)
+    if not waiting:
+        return []
+    times = [want.due for _, want in waiting]
+    for instance in fleet.live():
+        if (found := tenure(fleet, instance)) is not None:
+            times += found.times()
+    return [at for at in times if now < at < math.inf]
+
+
 def _instance_times(fleet: Fleet, state: ModelState, instance: Instance, now: float) -> list[float]:
-    policy, spec = fleet.policy, state.spec
+    policy = fleet.policy
     times: list[float] = []
     if instance.phase is Phase.STARTING and instance.unwanted_since is not None:
         times.append(instance.unwanted_since + policy.unwanted_grace)
-    if instance.phase is Phase.READY:
-        if spec.ttl is not None and not spec.pinned and not spec.remote:
-            use = fleet.use[instance.id]
-            times.append((now if use.active else use.last) + spec.ttl)
-        if instance.since + spec.min_resident > now:
-            times.append(instance.since + spec.min_resident)
+    if instance.phase is Phase.READY and (kept := _idle_limit(fleet, state)) is not None:
+        use = fleet.use[instance.id]
+        times.append((now if use.active else use.last) + kept)
     if instance.phase is Phase.DRAINING and policy.drain_timeout is not None:
         times.append(instance.since + policy.drain_timeout)
     return times

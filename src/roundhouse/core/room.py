@@ -1,7 +1,8 @@
-"""Who starts next, and who must leave for it.
+"""Who starts next and where, and who must leave for it.
 
-Models that somebody waits for are looked at in the order of their oldest waiting request, so nobody waits for ever: an
-earlier one's room is promised to it before a later one may have any. Everything here only reads the picture.
+Models that somebody waits for are looked at in the order of `turns.rank`, in which each comes first some day: an
+earlier one's room is promised to it before a later one may have any. Of the places where a model may run, one that is
+free is taken, else the one that costs the least regret. Everything here only reads the picture.
 """
 
 from __future__ import annotations
@@ -9,14 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from roundhouse.core.memory import fits, free, give, lacking, say, smallest_set, take, usable, wanted
-from roundhouse.core.model import Phase
+from roundhouse.core import tasks, turns
+from roundhouse.core.memory import (
+    NO_REGRET,
+    Offer,
+    fits,
+    free,
+    give,
+    lacking,
+    least_regret_set,
+    say,
+    take,
+    usable,
+    wanted,
+)
+from roundhouse.core.model import Kind, Phase, is_seat
+from roundhouse.core.turns import reload_cost, wanted_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from roundhouse.core.memory import Room
-    from roundhouse.core.model import Claim, Fleet, Instance, InstanceId, ModelState
+    from roundhouse.core.memory import Regret
+    from roundhouse.core.model import Claim, DeviceId, Fleet, Instance, InstanceId, ModelState
+    from roundhouse.core.turns import Tenure, Want
 
 
 @dataclass(slots=True)
@@ -24,117 +40,137 @@ class Plan:
     """What should happen now.
 
     Attributes:
-        start: models whose engine can be started at once.
+        start: models whose engine can be started at once, with what it claims there.
         leave: instances that must drain, with the model they make room for.
         blocked: models that can't fit because of processes that are not ours, with the reason in words.
         impossible: models that can never fit as things are configured, with the reason in words.
     """
 
-    start: list[str] = field(default_factory=list)
+    start: dict[str, Claim] = field(default_factory=dict)
     leave: dict[InstanceId, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
     impossible: dict[str, str] = field(default_factory=dict)
 
 
-def wanted_since(state: ModelState) -> float | None:
-    """Since when somebody waits for this model in a way that may cause a switch: background tasks don't (spec D7)."""
-    times = [ticket.arrived for ticket in state.queue if not ticket.task]
-    if state.asked is not None:
-        times.append(state.asked)
-    return min(times, default=None)
+def claims(state: ModelState) -> tuple[Claim, ...]:
+    """What a model claims, for each of the places where it may run, in the order of preference."""
+    return (state.claim, *state.elsewhere)
 
 
 def plan_room(fleet: Fleet, now: float) -> Plan:
-    """Walks the waiting models from the oldest on and gives each what it needs: free room, or others' places."""
-    plan = Plan()
-    room = free(fleet)
-    coming = dict(room)
-    for instance in fleet.live():
-        if instance.phase is Phase.STOPPING or (instance.phase is Phase.DRAINING and not instance.for_room):
-            give(coming, instance.claim)
-    for state, since in _candidates(fleet):
-        reason = _impossible(fleet, state)
-        if reason:
-            plan.impossible[state.spec.id] = reason
-            continue
-        foreign = _blocked(fleet, state)
-        if foreign:
-            plan.blocked[state.spec.id] = foreign
-            continue
-        _place(fleet, state, since, now, room, coming, plan)
-    _place_tasks(fleet, room, coming, plan)
-    return plan
+    """Walks the waiting models in the order of their turns and gives each what it needs: free room, or others'."""
+    return _Planning(fleet, now).run()
 
 
-def _candidates(fleet: Fleet) -> list[tuple[ModelState, float]]:
+def candidates(fleet: Fleet, now: float) -> list[tuple[ModelState, Want]]:
+    """Models that somebody waits for and that are not here, whose turn is next at the front."""
     found = []
     for state in fleet.models.values():
-        if state.instance is None:
-            since = wanted_since(state)
-            if since is not None:
-                found.append((state, since))
-    found.sort(key=lambda item: item[1])
+        if state.instance is None and (state.queue or state.asked is not None):
+            want = turns.want_of(state, fleet.policy)
+            if want is not None:
+                found.append((state, want))
+    found.sort(key=lambda item: turns.rank(item[1], now))
     return found
 
 
-def _place(fleet: Fleet, state: ModelState, since: float, now: float, room: Room, coming: Room, plan: Plan) -> None:
-    """Gives one model its place: now, after others have left, or a promise."""
-    claim = wanted(fleet, state.claim)
-    if fits(claim, room, coming):
-        take(room, claim)
-        take(coming, claim)
-        if not _loading_beside(fleet, claim, plan.start):
-            plan.start.append(state.spec.id)
-        return
-    if not fits(claim, coming):
-        offers = [(i.id, i.claim) for i in _victims(fleet, since, now) if i.id not in plan.leave]
-        for key in smallest_set(claim, coming, offers) or ():
-            plan.leave[key] = state.spec.id
-            leaver = fleet.models[fleet.instances[key]].instance
-            assert leaver is not None
-            give(coming, leaver.claim)
-    take(coming, claim)
+class _Planning:
+    """One walk: what is free now and what is coming, less what was given or promised so far."""
+
+    def __init__(self, fleet: Fleet, now: float) -> None:
+        self._fleet = fleet
+        self._now = now
+        self._plan = Plan()
+        self._room = free(fleet)
+        self._coming = dict(self._room)
+        self._loading: set[DeviceId] = set()
+        for instance in fleet.live():
+            if instance.phase is Phase.STARTING:
+                self._loading.update(instance.claim)
+            elif instance.phase is Phase.STOPPING or (instance.phase is Phase.DRAINING and not instance.for_room):
+                give(self._coming, instance.claim)
+
+    def run(self) -> Plan:
+        fleet, plan = self._fleet, self._plan
+        if waiting := candidates(fleet, self._now):
+            limits = Limits(fleet)
+            tenures = [found for instance in fleet.live() if (found := turns.tenure(fleet, instance)) is not None]
+            offers = [(tenure, _offer(fleet, tenure.instance, self._now)) for tenure in tenures]
+            for state, want in waiting:
+                places = limits.possible(state)
+                if isinstance(places, Hindrance):
+                    (plan.blocked if places.by_others else plan.impossible)[state.spec.id] = places.reason
+                else:
+                    self._place(state, want, [wanted(fleet, claim) for claim in places], offers)
+        self._place_tasks()
+        return plan
+
+    def _place(self, state: ModelState, want: Want, places: list[Claim], offers: list[tuple[Tenure, Offer]]) -> None:
+        """Gives one model its place: now, after others have left, or a promise."""
+        if self._started(state, places):
+            return
+        for claim in places:
+            if fits(claim, self._coming):
+                take(self._coming, claim)
+                return
+        willing = [o for t, o in offers if o.key not in self._plan.leave and t.until(want) <= self._now]
+        claim, leaving = self._least_regret(places, willing)
+        for offer in leaving:
+            self._plan.leave[offer.key] = state.spec.id
+            give(self._coming, offer.claim)
+        take(self._coming, claim)
+
+    def _started(self, state: ModelState, places: Iterable[Claim]) -> bool:
+        """Whether it has a place at once: the first that is free, if there is one where nothing else is loaded now."""
+        fitting = [claim for claim in places if fits(claim, self._room, self._coming)]
+        if not fitting:
+            return False
+        undisturbed = [claim for claim in fitting if self._loading.isdisjoint(claim)]
+        claim = (undisturbed or fitting)[0]
+        take(self._room, claim)
+        take(self._coming, claim)
+        if undisturbed:
+            self._plan.start[state.spec.id] = claim
+            self._loading.update(claim)
+        return True
+
+    def _least_regret(self, places: list[Claim], offers: list[Offer]) -> tuple[Claim, list[Offer]]:
+        """The place whose room costs least, and who must leave for it: nobody where those who may are not enough."""
+        best: tuple[Regret, Claim, list[Offer]] | None = None
+        for claim in places if offers else ():
+            found = least_regret_set(claim, self._coming, offers)
+            if found is not None and (best is None or found[1] < best[0]):
+                best = (found[1], claim, found[0])
+        return (best[1], best[2]) if best is not None else (places[0], [])
+
+    def _place_tasks(self) -> None:
+        """A background task may start its model only when nothing has to leave for it, after everybody else (D7)."""
+        for state in self._fleet.models.values():
+            if state.instance is not None or not state.queue or wanted_since(state) is not None:
+                continue
+            if tasks.host_for(self._fleet, state.queue[0]) is not None:  # it goes there unless its chat comes now
+                continue
+            for claim in (wanted(self._fleet, place) for place in claims(state)):
+                if self._loading.isdisjoint(claim) and self._started(state, [claim]):
+                    break
 
 
-def _place_tasks(fleet: Fleet, room: Room, coming: Room, plan: Plan) -> None:
-    """A background task may start its model only when nothing has to leave for it, after everybody else (spec D7)."""
-    for state in fleet.models.values():
-        idle = state.instance is None and state.queue and wanted_since(state) is None
-        claim = wanted(fleet, state.claim)
-        if idle and fits(claim, room, coming) and not _loading_beside(fleet, claim, plan.start):
-            take(room, claim)
-            take(coming, claim)
-            plan.start.append(state.spec.id)
+def _offer(fleet: Fleet, instance: Instance, now: float) -> Offer:
+    return Offer(instance.id, instance.claim, _regret(fleet, fleet.models[instance.model], instance, now))
 
 
-def _loading_beside(fleet: Fleet, claim: Claim, starting: Iterable[str]) -> bool:
-    """Whether a load is under way on one of these devices: loads on one device happen one at a time (spec D2)."""
-    loading = [i.claim for i in fleet.live() if i.phase is Phase.STARTING]
-    loading += [fleet.models[name].claim for name in starting]
-    return any(device in other for other in loading for device in claim)
+def _regret(fleet: Fleet, state: ModelState, instance: Instance, now: float) -> Regret:
+    """What is lost with an instance: its reload times how often it was asked for of late (spec D9).
 
-
-def _victims(fleet: Fleet, since: float, now: float) -> list[Instance]:
-    """Instances that may be asked to leave for somebody who waits since `since`, the least missed first.
-
-    Already leaving ones first, then idle ones by last use, then busy ones (they drain, spec D3). Never a pinned one,
-    one within its `min_resident`, nor one with a request waiting for longer than the one who wants the room.
+    Embedding and rerank models serve every question about documents, and free little: they go only where nothing else
+    makes room. One that leaves already is no loss any more.
     """
-    found = []
-    for instance in fleet.live():
-        state = fleet.models[instance.model]
-        leaving = instance.phase is Phase.DRAINING and instance.for_room
-        if not leaving and instance.phase is not Phase.READY:
-            continue
-        if state.spec.pinned or (not leaving and now < instance.since + state.spec.min_resident):
-            continue
-        older = wanted_since(state)
-        if older is not None and older < since:
-            continue
-        use = fleet.use[instance.id]
-        found.append((not leaving, use.active > 0, use.last, instance.id, instance))
-    found.sort(key=lambda item: item[:4])
-    return [item[-1] for item in found]
+    if instance.phase is Phase.DRAINING:
+        return NO_REGRET
+    use = fleet.use[instance.id]
+    rate = fleet.habits[instance.model].rate(now)
+    cost = (reload_cost(state) or 1.0) * (rate + 1.0 / (1.0 + now - use.last))
+    return (int(state.spec.kind is not Kind.CHAT), int(use.active > 0), cost)
 
 
 def _staying(fleet: Fleet) -> list[Instance]:
@@ -143,42 +179,69 @@ def _staying(fleet: Fleet) -> list[Instance]:
     return [i for i in fleet.live() if i.phase in here and fleet.models[i.model].spec.pinned]
 
 
-def _impossible(fleet: Fleet, state: ModelState) -> str | None:
-    """Why a model can never be loaded as things are configured."""
-    whole = {device.id: device.total for device in fleet.devices.values()}
-    if missing := lacking(state.claim, whole):
-        device = next(iter(missing))
-        if device not in fleet.devices:
-            return f"it is to run on '{device}', which this machine does not have"
-        return (
-            f"it needs {say(state.claim[device])} on {device}, which has {say(whole[device])} in all; "
-            f"lower its context or slots, or raise the budget (devices.{device})"
-        )
-    staying = _staying(fleet)
-    for instance in staying:
-        take(whole, instance.claim)
-    if missing := lacking(state.claim, whole):
-        device = next(iter(missing))
-        pinned = ", ".join(instance.model for instance in staying if device in instance.claim)
-        return (
-            f"it needs {say(state.claim[device])} on {device}, of which pinned models ({pinned}) leave "
-            f"{say(max(0, whole[device]))}; unpin or unload one"
-        )
-    return None
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a model can't be placed anywhere, in words; `by_others`: programs that are not ours are in the way."""
+
+    reason: str
+    by_others: bool
 
 
-def _blocked(fleet: Fleet, state: ModelState) -> str | None:
-    """Who, other than us, holds the memory that this model would need even if all of ours left."""
-    most = {device.id: usable(device) for device in fleet.devices.values()}
-    for instance in _staying(fleet):
-        take(most, instance.claim)
-    claim = wanted(fleet, state.claim)
-    missing = lacking(claim, most)
-    if not missing:
-        return None
-    device = fleet.devices[next(iter(missing))]
-    who = ", ".join(device.holders) or "other programs"
-    return (
-        f"it needs {say(claim[device.id])} on {device.id}, where {who} leave only "
-        f"{say(max(0, most[device.id]))}; end one of them or wait"
-    )
+class Limits:
+    """What can be had on each device at the most: as things are configured, and as others use it now.
+
+    Pinned models stay, so what they hold can't be had.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._staying = _staying(fleet)
+        self._whole = {device.id: device.total for device in fleet.devices.values()}
+        self._spare = dict(self._whole)
+        self._now = {device.id: usable(device) for device in fleet.devices.values()}
+        for instance in self._staying:
+            take(self._spare, instance.claim)
+            take(self._now, instance.claim)
+
+    def possible(self, state: ModelState) -> tuple[Claim, ...] | Hindrance:
+        """The places where a model would fit if all of ours left but the pinned ones; else what is in its way."""
+        never, blocked, found = "", "", []
+        for claim in claims(state):
+            needed = wanted(self._fleet, claim)
+            if fits(claim, self._spare) and fits(needed, self._now):
+                found.append(claim)
+            elif fits(claim, self._spare):
+                blocked = blocked or self._held_by_others(needed)
+            else:
+                never = never or self._never(claim)
+        if found:
+            return tuple(found)
+        return Hindrance(blocked or never, by_others=bool(blocked))
+
+    def _never(self, claim: Claim) -> str:
+        """Why a claim can never be met as things are configured."""
+        if missing := lacking(claim, self._whole):
+            device = next(iter(missing))
+            if device not in self._whole:
+                return f"it is to run on '{device}', which this machine does not have"
+            return (
+                f"it needs {say(claim[device])} on {device}, which has {say(self._whole[device])} in all; "
+                f"lower its context or slots, or raise the budget (devices.{device})"
+            )
+        device = next(iter(lacking(claim, self._spare)))
+        pinned = ", ".join(instance.model for instance in self._staying if device in instance.claim)
+        if is_seat(device):
+            return f"it needs the {device.replace(':', ' ')}, which a pinned model ({pinned}) has; unpin or unload it"
+        return (
+            f"it needs {say(claim[device])} on {device}, of which pinned models ({pinned}) leave "
+            f"{say(max(0, self._spare[device]))}; unpin or unload one"
+        )
+
+    def _held_by_others(self, needed: Claim) -> str:
+        """Who, other than us, holds the memory that a claim would need even if all of ours left."""
+        device = self._fleet.devices[next(iter(lacking(needed, self._now)))]
+        who = ", ".join(device.holders) or "other programs"
+        return (
+            f"it needs {say(needed[device.id])} on {device.id}, where {who} leave only "
+            f"{say(max(0, self._now[device.id]))}; end one of them or wait"
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Phase
-from roundhouse.core.planner import turn
+from roundhouse.core.turns import place_in_queue
 
 if TYPE_CHECKING:
     from roundhouse.core.model import Fleet, Instance, ModelState, Ticket
@@ -67,7 +67,7 @@ def _loading_details(state: ModelState, instance: Instance, now: float) -> tuple
 
 
 def _place(state: ModelState, ticket: Ticket) -> str:
-    ahead = sum(1 for other in state.queue if turn(other) < turn(ticket))
+    ahead = sum(1 for other in state.queue if place_in_queue(state, other) < place_in_queue(state, ticket))
     return "next in line" if ahead == 0 else f"{ahead} request{'s' if ahead > 1 else ''} ahead"
 
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from roundhouse.dialects import body, status
+from roundhouse.dialects import body, chores, status
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_TASK_OPENING: Final = "### Task:\n"
 # What the router itself decides for every request; `set` and `strip` have no say in it.
 _OURS: Final = ("model", "stream", "stream_options")
 
@@ -43,8 +42,7 @@ class ChatRequest:
         include_usage: the client asked for `stream_options.include_usage`.
         choices: how many choices the answer has (`n`, times the prompts of a text completion).
         plain_text: none of spec B4's reasons speaks against text of ours in the answer (tasks apart).
-        task: by its shape one of Open WebUI's background tasks (spec D7): not streamed, and one user message that
-            begins `### Task:`.
+        task: the name of the background task that a chat is by its shape (`chores`, spec D7); '' if it is none.
     """
 
     raw: bytes
@@ -55,7 +53,7 @@ class ChatRequest:
     include_usage: bool
     choices: int
     plain_text: bool
-    task: bool
+    task: str
 
     @property
     def messages(self) -> Sequence[Any]:
@@ -86,7 +84,7 @@ def peek(raw: bytes, operation: Operation = Operation.CHAT, *, model: str | None
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         choices=_choices(fields),
         plain_text=bool(stream) and operation is Operation.CHAT and not _is_for_a_program(fields),
-        task=operation is Operation.CHAT and not stream and _is_task(fields.get("messages")),
+        task=chores.recognised(fields) if operation is Operation.CHAT else "",
     )
 
 
@@ -118,13 +116,6 @@ def _is_for_a_program(fields: Mapping[str, Any]) -> bool:
     choice = fields.get("tool_choice")
     sure_call = choice == "required" or isinstance(choice, dict)
     return structured or grammar or sure_call or bool(fields.get("logprobs")) or _choices(fields) > 1
-
-
-def _is_task(messages: object) -> bool:
-    if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], dict):
-        return False
-    content = messages[0].get("content")
-    return messages[0].get("role") == "user" and isinstance(content, str) and content.startswith(_TASK_OPENING)
 
 
 def prepare(

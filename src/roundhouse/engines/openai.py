@@ -11,6 +11,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from roundhouse.engines import visible
 from roundhouse.errors import ConfigError
 from roundhouse.ports import Command, Endpoint, Engine, Served
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, ModelFacts
+    from roundhouse.ports import Build, ModelFacts, Place
 
 SLOTS: Final = 64
 """Concurrent requests where nothing says how many: enough not to be the limit, few enough for file descriptors."""
@@ -42,11 +43,14 @@ class OpenAICompatible(Engine):
     streams_to_abort = False
     facts_paths: tuple[str, ...] = ()
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
         """The user's command, split as a shell would but run without one; no words for a `url:`."""
         known = {"PORT": str(port), "ID": model.id}
         words = (*words_of(model.command or "", model, port), *(_expanded(word, known) for word in model.args))
-        return Command(words, {name: _expanded(value, known) for name, value in model.env.items()})
+        theirs = {name: _expanded(value, known) for name, value in model.env.items()}
+        return Command(words, {**visible.environment(place, model.env, numbers=True), **theirs})
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """`health:`, else the one path that every such server has: its list of models."""
@@ -73,7 +77,9 @@ class OpenAICompatible(Engine):
         """By words that engines of all kinds have for it, CUDA's and the C library's among them."""
         return any(OUT_OF_MEMORY.search(line) for line in lines)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Nothing can be said; `memory:` does."""
         return None
 

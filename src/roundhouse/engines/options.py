@@ -52,6 +52,15 @@ def number(args: Sequence[str], option: Option) -> int | None:
     return int(float(found[1]) * UNITS[found[2]]) or None if found else None
 
 
+def part(args: Sequence[str], option: Option) -> float | None:
+    """The same as a fraction, above 0 and at most 1; None also where it is none."""
+    try:
+        found = float(value(args, option) or "")
+    except ValueError:
+        return None
+    return found if 0 < found <= 1 else None
+
+
 def chosen(wanted: Iterable[Said], args: Sequence[str], known: frozenset[str]) -> Iterator[str]:
     """The words of what we want said, less what the user has decided and what the build does not know.
 

@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from roundhouse.core.model import Kind
 from roundhouse.formats import ggml, gguf_header
 from roundhouse.formats.errors import FormatError
+from roundhouse.formats.gguf_keys import Keys
+from roundhouse.formats.gguf_layers import layers as kept_layers
 from roundhouse.ports import ModelFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from roundhouse.formats.gguf_header import Header, Skipped, Value
+    from roundhouse.formats.gguf_header import Header
 
 MOST_LAYERS = 4096
-
-PATTERN = MappingProxyType({"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2})
-"""Every Nth layer has full attention where the file has a window but no pattern (llama.cpp, src/models)."""
 
 EMBEDDERS = frozenset({
     "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "eurobert",
     "gemma-embedding", "t5encoder",
 })  # fmt: skip
 """Architectures that only embed."""
+
+TABLES = frozenset({"token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
+"""Tensors that are looked up in."""
 
 
 def read(stream: BinaryIO, size: int) -> ModelFacts:
@@ -40,7 +41,7 @@ def read(stream: BinaryIO, size: int) -> ModelFacts:
     header = gguf_header.read(stream, size)
     if header.end > size:
         raise FormatError(f"cut short: {size:,} of {header.end:,} bytes are there; the download may not be complete")
-    return _facts(_Keys(header.keys), header, size)
+    return _facts(Keys(header.keys), header, size)
 
 
 def merge(parts: Sequence[ModelFacts]) -> ModelFacts:
@@ -49,10 +50,16 @@ def merge(parts: Sequence[ModelFacts]) -> ModelFacts:
         raise FormatError("no parts")
     digest = hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest()
     fingerprint = digest if len(parts) > 1 else parts[0].fingerprint
-    return replace(parts[0], weights=sum(part.weights for part in parts), fingerprint=fingerprint)
+    return replace(
+        parts[0],
+        weights=sum(part.weights for part in parts),
+        matrices=_summed([part.matrices for part in parts]),
+        experts=_summed([part.experts for part in parts]),
+        fingerprint=fingerprint,
+    )
 
 
-def _facts(keys: _Keys, header: Header, size: int) -> ModelFacts:
+def _facts(keys: Keys, header: Header, size: int) -> ModelFacts:
     architecture = keys.text("general.architecture")
     of = keys.below(f"{architecture}.")
     layers = of.number("block_count")
@@ -62,7 +69,10 @@ def _facts(keys: _Keys, header: Header, size: int) -> ModelFacts:
     embedding = of.number("embedding_length")
     most_heads = max(heads, default=0)
     per_head = embedding // most_heads if most_heads else 0
-    window = of.number("attention.sliding_window")
+    key_length = of.number("attention.key_length") or per_head
+    kept = kept_layers(of, architecture, layers)
+    latent = of.number("attention.key_length_mla") > 0 and of.number("attention.value_length_mla") > 0
+    matrices, experts = _multiplied(header, writes=architecture not in EMBEDDERS)
     return ModelFacts(
         format="gguf",
         architecture=architecture,
@@ -75,23 +85,59 @@ def _facts(keys: _Keys, header: Header, size: int) -> ModelFacts:
         embedding=embedding,
         feed_forward=max(of.numbers("feed_forward_length"), default=0),
         vocabulary=keys.length("tokenizer.ggml.tokens") or of.number("vocab_size"),
-        heads_kv=_per_layer(of.numbers("attention.head_count_kv") or heads, layers),
-        key_length=of.number("attention.key_length") or per_head,
-        value_length=of.number("attention.value_length") or per_head,
-        window=window,
-        sliding=_sliding(of, architecture, layers) if window else (),
+        experts_used=of.number("expert_used_count"),
+        expert_feed_forward=of.number("expert_feed_forward_length"),
+        queries=most_heads * key_length,
+        heads_kv=kept.heads_kv,
+        key_length=key_length,
+        value_length=0 if latent else of.number("attention.value_length") or per_head,
+        window=kept.window,
+        sliding=kept.sliding,
+        sliding_key_length=of.number("attention.key_length_swa"),
+        sliding_value_length=of.number("attention.value_length_swa"),
+        state=kept.state,
         causal=of.truth("attention.causal", default=True),
         chat_template=bool(keys.text("tokenizer.chat_template")),
         vision=keys.truth("clip.has_vision_encoder", default=False),
+        matrices=matrices,
+        experts=experts,
         fingerprint=hashlib.sha256(f"{header.digest}:{size}".encode()).hexdigest(),
     )
 
 
-def _quantisation(keys: _Keys) -> str | None:
+def _multiplied(header: Header, *, writes: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes by type of what is multiplied with: matrices, and stacks of them.
+
+    The table of tokens is only looked up in, unless it is the output's matrix too, as it is in a model that writes and
+    has no other (in a split one: whose part has no other).
+    """
+    matrices: dict[str, int] = {}
+    experts: dict[str, int] = {}
+    tied = writes and all(tensor.name != "output.weight" for tensor in header.tensors)
+    for tensor in header.tensors:
+        kind = ggml.NAMES.get(tensor.kind)
+        if kind is None or tensor.length is None or not tensor.name.endswith(".weight"):
+            continue
+        if len(tensor.shape) == 3:
+            experts[kind] = experts.get(kind, 0) + tensor.length
+        elif len(tensor.shape) == 2 and (tensor.name not in TABLES or (tied and tensor.name == "token_embd.weight")):
+            matrices[kind] = matrices.get(kind, 0) + tensor.length
+    return matrices, experts
+
+
+def _summed(many: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in many:
+        for kind, size in one.items():
+            total[kind] = total.get(kind, 0) + size
+    return total
+
+
+def _quantisation(keys: Keys) -> str | None:
     return ggml.FILES.get(keys.number("general.file_type", default=-1) & ~ggml.GUESSED)
 
 
-def _kind(architecture: str, keys: _Keys, of: _Keys) -> Kind | None:
+def _kind(architecture: str, keys: Keys, of: Keys) -> Kind | None:
     """None for what is no model of its own: projectors, adapters, importance matrices, later parts."""
     if not architecture or architecture == "clip" or keys.text("general.type") not in {"", "model"}:
         return None
@@ -100,55 +146,3 @@ def _kind(architecture: str, keys: _Keys, of: _Keys) -> Kind | None:
         return Kind.RERANK
     embeds = pooling or architecture in EMBEDDERS or not of.truth("attention.causal", default=True)
     return Kind.EMBEDDING if embeds else Kind.CHAT
-
-
-def _per_layer(figures: Sequence[int], layers: int) -> tuple[int, ...]:
-    """One figure for each layer: a single one holds for all, and a short list goes on with its last."""
-    if not figures:
-        return ()
-    return tuple(figures[min(layer, len(figures) - 1)] for layer in range(layers))
-
-
-def _sliding(of: _Keys, architecture: str, layers: int) -> tuple[bool, ...]:
-    """Which layers see only the window: the file's own list or period, else what llama.cpp has built in."""
-    written = of.numbers("attention.sliding_window_pattern")
-    if len(written) > 1:
-        return tuple(bool(flag) for flag in _per_layer(written, layers))
-    period = written[0] if written else PATTERN.get(architecture, 0)
-    return tuple(bool(period) and layer % period < period - 1 for layer in range(layers))
-
-
-class _Keys:
-    """Metadata by type: a key of another type than asked for counts as absent."""
-
-    def __init__(self, values: Mapping[str, Value | Skipped], prefix: str = "") -> None:
-        self._values = values
-        self._prefix = prefix
-
-    def below(self, prefix: str) -> _Keys:
-        return _Keys(self._values, prefix)
-
-    def text(self, key: str) -> str:
-        value = self._values.get(self._prefix + key)
-        return value if isinstance(value, str) else ""
-
-    def truth(self, key: str, *, default: bool) -> bool:
-        value = self._values.get(self._prefix + key)
-        return value if isinstance(value, bool) else default
-
-    def number(self, key: str, default: int = 0) -> int:
-        """A whole number that can be meant: not negative, below 2 to the 40th."""
-        many = self.numbers(key)
-        return many[0] if many else default
-
-    def numbers(self, key: str) -> list[int]:
-        """The elements of an array, or the one number, as far as they can be meant."""
-        value = self._values.get(self._prefix + key)
-        many = value if isinstance(value, list) else [value]
-        return [int(item) for item in many if isinstance(item, int) and 0 <= item < 2**40]
-
-    def length(self, key: str) -> int:
-        value = self._values.get(self._prefix + key)
-        if isinstance(value, gguf_header.Skipped):
-            return value.count
-        return len(value) if isinstance(value, list) else 0

@@ -7,6 +7,7 @@ that are really there before anything is read or built from it. Source: ggml/doc
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -34,17 +35,37 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor.
+
+    Attributes:
+        shape: as the file has it, the innermost dimension first.
+        kind: ggml's number of its type.
+        offset: bytes from the beginning of the file's data.
+        length: bytes; None where the type is newer than our table.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """A file's header.
 
     Attributes:
         keys: metadata; long arrays and arrays of text as `Skipped`.
+        tensors: in the file's order.
         weights: bytes of all tensors in this file.
         end: bytes that the file has when it is complete.
         digest: SHA-256 of the header's bytes.
     """
 
     keys: dict[str, Value | Skipped]
+    tensors: tuple[Tensor, ...]
     weights: int
     end: int
     digest: str
@@ -61,11 +82,11 @@ def read(stream: BinaryIO, size: int) -> Header:
     alignment = keys.get("general.alignment", 32)
     if not isinstance(alignment, int) or isinstance(alignment, bool) or not 0 < alignment <= 2**20:
         raise FormatError(f"the header's alignment is absurd ({alignment})")
-    spans = [_tensor(source) for _ in range(tensors)]
+    found = tuple(_tensor(source) for _ in range(tensors))
     start = -(-source.position // alignment) * alignment
-    weights = _weights(spans, size - start)
-    end = max((start + offset + (length or 0) for offset, length in spans), default=source.position)
-    return Header(keys, weights, end, source.digest.hexdigest())
+    weights = _weights(found, size - start)
+    end = max((start + tensor.offset + (tensor.length or 0) for tensor in found), default=source.position)
+    return Header(keys, found, weights, end, source.digest.hexdigest())
 
 
 def _preamble(source: _Source) -> tuple[int, int]:
@@ -114,26 +135,23 @@ def _array(source: _Source, depth: int) -> Value | Skipped:
     return list(struct.unpack(f"<{count}{letter}", source.take(count * width)))
 
 
-def _tensor(source: _Source) -> tuple[int, int | None]:
-    """Offset and bytes of one tensor; None bytes where its type is newer than this table."""
-    source.text()
+def _tensor(source: _Source) -> Tensor:
+    name = source.text()
     dimensions = source.number("I")
     if dimensions > 8:
         raise FormatError(f"the header has a tensor of {dimensions} dimensions")
-    elements = 1
-    for _ in range(dimensions):
-        elements *= source.number("Q")
+    shape = tuple(source.number("Q") for _ in range(dimensions))
     kind, offset = source.number("I"), source.number("Q")
     if kind not in ggml.TENSORS:
-        return offset, None
+        return Tensor(name, shape, kind, offset, None)
     block, width = ggml.TENSORS[kind]
-    return offset, -(-elements // block) * width
+    return Tensor(name, shape, kind, offset, -(-math.prod(shape) // block) * width)
 
 
-def _weights(spans: list[tuple[int, int | None]], data: int) -> int:
+def _weights(tensors: tuple[Tensor, ...], data: int) -> int:
     """Bytes of all tensors; all of the file's data where a tensor type is not known."""
-    lengths = [length for _, length in spans if length is not None]
-    return sum(lengths) if len(lengths) == len(spans) else max(data, 0)
+    lengths = [tensor.length for tensor in tensors if tensor.length is not None]
+    return sum(lengths) if len(lengths) == len(tensors) else max(data, 0)
 
 
 def _pass_over(buffer: bytes, at: int, most: int) -> tuple[int, int]:

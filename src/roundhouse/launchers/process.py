@@ -375,6 +375,7 @@ def _tag_of(fields: object) -> Tag:
         settings=str(fields["settings"]),
         port=int(fields["port"]),
         started=float(fields["started"]),
+        claim={str(device): int(size) for device, size in fields.get("claim", {}).items()},
     )
 
 

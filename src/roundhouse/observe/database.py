@@ -212,7 +212,7 @@ class _File:
     def _forget(self, reason: str) -> None:
         log.get(__name__).error("store_unusable", path=str(self.path), reason=reason, instead="memory, for this run")
         self.connection = _connect(":memory:")
-        _migrate(self.connection, self._migrations)
+        migrate(self.connection, self._migrations)
 
     def _opened(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -223,7 +223,7 @@ class _File:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            _migrate(connection, self._migrations)
+            migrate(connection, self._migrations)
         except BaseException:
             connection.close()
             raise
@@ -262,7 +262,8 @@ def _connect(name: str) -> sqlite3.Connection:
     return sqlite3.connect(name, isolation_level=None, timeout=5.0)
 
 
-def _migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
+    """Brings a file's tables to the last migration. Raises sqlite3.Error, also if a newer Roundhouse wrote them."""
     (done,) = connection.execute("PRAGMA user_version").fetchone()
     if done > len(migrations):
         raise sqlite3.DatabaseError(f"It was written by a newer Roundhouse (format {done}, ours is {len(migrations)}).")

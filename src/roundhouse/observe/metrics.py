@@ -36,6 +36,14 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
 KEY_CLASSES = frozenset({"anonymous", "key", "admin"})
 EVICTION_REASONS = frozenset({"room", "ttl", "asked", "settings", "closing"})
+TASKS = frozenset(
+    {
+        *("title", "tags", "follow_up", "query", "emoji", "autocomplete", "image_prompt", "function_calling"),
+        *("document_suggestions", "topic", "suggestion", "recap", "command", "quota", "commit", "summary"),
+        *("small_model", "task"),
+    }
+)
+"""Names of background tasks, as `dialects.chores` gives them; a client's own count as `other`."""
 STATES = (*Phase, "unloaded", "failed")
 
 _MOMENTS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
@@ -114,6 +122,11 @@ class Metrics:
         spent.prompt_tokens += prompt_tokens or 0
         spent.completion_tokens += completion_tokens or 0
 
+    def task_done(self, *, task: str, model: str, served_by: str) -> None:
+        """A background task has ended: served by its own model, by another one, or by none ('')."""
+        served = "none" if not served_by else "own" if served_by == model else "other"
+        self._counts.tasks[task if task in TASKS else OTHER, served] += 1
+
     def load_done(self, *, model: str, engine: str, seconds: float, ok: bool) -> None:
         """A load has ended, well or not."""
         name = self._name(model)
@@ -179,6 +192,7 @@ class _Counts:
         self.spent: dict[tuple[str, str], _Spent] = {}
         self.loads: Counter[tuple[str, str, str]] = Counter()
         self.load_seconds: dict[tuple[str, str], _Spread] = {}
+        self.tasks: Counter[tuple[str, str]] = Counter()
         self.evictions: Counter[tuple[str, str]] = Counter()
         self.exits: Counter[tuple[str, str]] = Counter()
         self.switches = 0
@@ -205,6 +219,12 @@ class _CountsCollector(Collector):
             ("request_seconds", "From arrival to the end.", attrgetter("total")),
         ):
             yield _histogram(name, meaning, _of_each(counts.spent, spread))
+        yield _counter(
+            "background_tasks",
+            "Background tasks, by whose model answered.",
+            ("task", "served"),
+            counts.tasks.items(),
+        )
         yield _counter("loads", "Loads that have ended: ok or failed.", (*by_model, "result"), counts.loads.items())
         yield _histogram("load_seconds", "Time that good loads took.", counts.load_seconds.items())
         yield _counter("evictions", "Models unloaded, by reason.", ("model", "reason"), counts.evictions.items())

@@ -18,7 +18,7 @@ from roundhouse.observe import log
 from roundhouse.observe.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -49,6 +49,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX measurements_of_model",
         "CREATE UNIQUE INDEX measurements_of_load ON measurements (model, settings, device, load)",
     ),
+    (  # what is needed to replay them
+        "ALTER TABLE requests ADD COLUMN wanted TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE requests ADD COLUMN service_s REAL",
+        "ALTER TABLE requests ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE requests ADD COLUMN user TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE requests ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        """UPDATE requests SET wanted = model, service_s = CASE WHEN status = 200
+            THEN max(0, total_s - ifnull(queue_s, 0) - ifnull(load_s, 0)) END""",
+    ),
 )
 
 _INSERT_LOAD = "INSERT INTO loads (model, settings, started, seconds, ok, reason, stages) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -57,18 +66,20 @@ _INSERT_MEASUREMENT = """
     ON CONFLICT (model, settings, device, load) DO UPDATE SET bytes = max(bytes, excluded.bytes), at = excluded.at"""
 _INSERT_REQUEST = """
     INSERT INTO requests (id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s,
-        prompt_tokens, completion_tokens, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_LAST_GOOD_LOADS = """
+        prompt_tokens, completion_tokens, error, wanted, service_s, session, user, priority)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+LAST_GOOD_LOADS = """
     SELECT model, settings, seconds FROM (
         SELECT model, settings, seconds, row_number() OVER (PARTITION BY model, settings ORDER BY id DESC) AS place
         FROM loads WHERE ok) WHERE place <= ?"""
-_LAST_PEAKS = """
+LAST_PEAKS = """
     SELECT model, settings, device, bytes FROM (
         SELECT model, settings, device, bytes,
             row_number() OVER (PARTITION BY model, settings, device ORDER BY load DESC) AS place
         FROM measurements) WHERE place <= ? ORDER BY place"""
 _RECENT_REQUESTS = """
-    SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error
+    SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error,
+        wanted, service_s, session, user, priority
     FROM requests WHERE ?1 IS NULL OR model = ?1 ORDER BY row DESC LIMIT ?2"""
 
 # One model that is loaded or measured often must not push out the others.
@@ -85,7 +96,7 @@ _PRUNE_MEASUREMENTS = "DELETE FROM measurements WHERE id NOT IN (SELECT id FROM 
 _PRUNE_REQUESTS = "DELETE FROM requests WHERE row <= (SELECT max(row) FROM requests) - ?"
 _PRUNE_OLD_REQUESTS = "DELETE FROM requests WHERE at < ?"
 
-_LOADS_LOOKED_AT = 8
+LOADS_LOOKED_AT = 8
 _TEXT_LIMIT = 2000  # characters
 _STAGE_LIMIT = 32
 _PRUNE_EVERY = 500  # records
@@ -122,6 +133,8 @@ class Request(NamedTuple):
     """One request that has ended: `at` seconds since the epoch when it came, durations in seconds, None = none.
 
     `key` is the name of the API key, never the key; `task` the background task's name or ''; `error` a code or ''.
+    `model` served it, `wanted` was asked for. `service_s` is how long the engine had it, None if it never came to one
+    (refused, or its client left before). `session` and `user` are short hashes, '' where none was told.
     """
 
     id: str
@@ -137,6 +150,11 @@ class Request(NamedTuple):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     error: str = ""
+    wanted: str = ""
+    service_s: float | None = None
+    session: str = ""
+    user: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +221,7 @@ class Store:
 
     def record_request(self, request: Request) -> None:
         """Notes a request that has ended."""
-        self._record(_INSERT_REQUEST, (*request[:-1], request.error[:_TEXT_LIMIT]))
+        self._record(_INSERT_REQUEST, request._replace(error=request.error[:_TEXT_LIMIT]))
 
     async def flush(self) -> None:
         """Returns when everything recorded so far is written (or dropped)."""
@@ -217,11 +235,7 @@ class Store:
 
     async def expected_all(self) -> dict[tuple[str, str], float]:
         """Expected load seconds by (model, settings): what three of four of the last 8 good loads did not exceed."""
-        rows = await self._rows(_LAST_GOOD_LOADS, (_LOADS_LOOKED_AT,))
-        by_model: dict[tuple[str, str], list[float]] = {}
-        for model, settings, seconds in rows:
-            by_model.setdefault((model, settings), []).append(seconds)
-        return {name: _upper_quartile(seconds) for name, seconds in by_model.items()}
+        return expected_of(await self._rows(LAST_GOOD_LOADS, (LOADS_LOOKED_AT,)))
 
     async def peaks(self, model: str, settings: str) -> dict[str, list[int]]:
         """The most bytes that each of the last loads held on each device, the newest first; empty if never measured."""
@@ -229,11 +243,7 @@ class Store:
 
     async def peaks_all(self) -> dict[tuple[str, str], dict[str, list[int]]]:
         """The same by (model, settings): of the last 8 loads that were measured."""
-        rows = await self._rows(_LAST_PEAKS, (_LOADS_LOOKED_AT,))
-        peaks: dict[tuple[str, str], dict[str, list[int]]] = {}
-        for model, settings, device, size in rows:
-            peaks.setdefault((model, settings), {}).setdefault(device, []).append(size)
-        return peaks
+        return peaks_of(await self._rows(LAST_PEAKS, (LOADS_LOOKED_AT,)))
 
     async def recent_requests(self, limit: int = 100, model: str | None = None) -> list[Request]:
         """The last requests, newest first."""
@@ -265,6 +275,22 @@ class Store:
         write(_PRUNE_LOADS, (keep.loads,))
         write(_PRUNE_MEASUREMENTS_OF_MODEL, (keep.per_model,))
         write(_PRUNE_MEASUREMENTS, (keep.measurements,))
+
+
+def expected_of(rows: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
+    """What `LAST_GOOD_LOADS` found, as `Store.expected_all` tells it."""
+    by_model: dict[tuple[str, str], list[float]] = {}
+    for model, settings, seconds in rows:
+        by_model.setdefault((model, settings), []).append(seconds)
+    return {name: _upper_quartile(seconds) for name, seconds in by_model.items()}
+
+
+def peaks_of(rows: Iterable[tuple[str, str, str, int]]) -> dict[tuple[str, str], dict[str, list[int]]]:
+    """What `LAST_PEAKS` found, as `Store.peaks_all` tells it."""
+    peaks: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for model, settings, device, size in rows:
+        peaks.setdefault((model, settings), {}).setdefault(device, []).append(size)
+    return peaks
 
 
 def _upper_quartile(values: list[float]) -> float:

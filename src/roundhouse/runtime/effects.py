@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
 
-    from roundhouse.core.model import Event, InstanceId
+    from roundhouse.core.model import Claim, Event, InstanceId
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.upstream import Upstream
 
 DYING_GRACE = 1.0
 """Seconds for an engine that has given itself up."""
+LOAD_LINES = 2000
+"""Lines of output, all of a load's, in which an engine's figures are looked for."""
 UNLOAD_LIMIT = 60.0
 """Seconds that bringing a model out of a process may take; then the process is ended."""
 
@@ -88,21 +90,29 @@ class Effects:
     def do(self, action: Start | Stop) -> None:
         """Begins an action."""
         if isinstance(action, Start):
-            life = Life(self.models[action.model], self._clock())
+            life = Life(self.models[action.model], self._clock(), action.claim)
             self.lives[action.instance] = life
             life.task = self._tasks.spawn(self._live(action.instance, life), f"engine of {action.model}")
         else:
             self._tasks.spawn(self._stop(action.instance), f"stop of {action.model}")
 
     def adopt(
-        self, instance: InstanceId, model: str, handle: Handle, endpoint: Endpoint, served: Served | None
+        self,
+        instance: InstanceId,
+        model: str,
+        handle: Handle,
+        endpoint: Endpoint,
+        served: Served | None,
+        claim: Claim | None = None,
     ) -> None:
-        """Takes over an engine that runs already; `served` is None while it still loads."""
-        life = Life(self.models[model], self._clock(), handle=handle, endpoint=endpoint, ready=served is not None)
+        """Takes over an engine that runs already; `served` is None while it still loads, `claim` where not known."""
+        life = Life(
+            self.models[model], self._clock(), claim or {}, handle=handle, endpoint=endpoint, ready=served is not None
+        )
         life.served, life.moved = served, self._clock()
         self.lives[instance] = life
         slots = served.slots if served else None
-        self.post(Found(instance, model, handle.pid, slots, ready=life.ready))
+        self.post(Found(instance, model, handle.pid, slots, ready=life.ready, claim=claim))
         life.task = self._tasks.spawn(self._live(instance, life), f"adopted engine of {model}")
 
     def served_name(self, instance: InstanceId) -> str:
@@ -236,14 +246,14 @@ class Effects:
     async def _launch(self, instance: InstanceId, life: Life) -> None:
         runnable = life.runnable
         port = runnable.remote.port if runnable.remote is not None else runnable.port or _free_port()
-        command = await runnable.command(port)
+        command = await runnable.command(port, life.place)
         if command.argv or command.unit is not None:
             await runnable.launcher.clear(command)
             if not runnable.launcher.running:
                 await asyncio.to_thread(_check_free, port)
                 await asyncio.to_thread(groundwork.edit, command.edits)
         life.endpoint = await self.endpoint_for(runnable, port, make_key=command.unit is None)
-        tag = Tag(runnable.config.id, runnable.identity, port, time.time())
+        tag = Tag(runnable.config.id, runnable.identity, port, time.time(), life.claim)
         life.handle = await runnable.launcher.start(tag, command)
         life.moved = self._clock()
         self.post(Started(instance, life.handle.pid))
@@ -281,8 +291,10 @@ class Effects:
         seconds = self._clock() - life.started
         self._journal.loaded(runnable.config.id, runnable.settings, seconds)
         self.post(BecameReady(instance, life.served.slots, seconds))
-        if life.served.memory is not None:
-            self.memory_told(instance, life.served.memory)
+        assert life.handle is not None
+        memory = life.served.memory or engine.held(life.handle.tail(LOAD_LINES))
+        if memory is not None:
+            self.memory_told(instance, memory)
 
     async def _stop(self, instance: InstanceId) -> None:
         life = self.lives.get(instance)

@@ -10,7 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from roundhouse.config.models import ModelConfig
-    from roundhouse.ports import Command, Endpoint, Engine, Exit, Handle, KeyFile, Launcher, Loads, ModelFacts, Served
+    from roundhouse.core.model import Claim
+    from roundhouse.ports import (
+        Command,
+        Endpoint,
+        Engine,
+        Exit,
+        Handle,
+        KeyFile,
+        Launcher,
+        Loads,
+        ModelFacts,
+        Place,
+        Served,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +37,8 @@ class Runnable:
         port: where it will listen; None for any free port.
         loads: how the model gets into a process that stays, None where the process is the model.
         facts: what its files say. Raises LoadFailed.
-        command: what to run on a port. Raises LoadFailed.
+        place: what a claim means to its engine; None where nothing is said of devices.
+        command: what to run on a port, in a place. Raises LoadFailed.
         stop: what to run before an engine on a port is ended (`stop_command`); () for nothing.
     """
 
@@ -38,19 +52,22 @@ class Runnable:
     loads: Loads | None
     keys: KeyFile | None
     facts: Callable[[], Awaitable[ModelFacts | None]]
-    command: Callable[[int], Awaitable[Command]]
+    place: Callable[[Claim], Place | None]
+    command: Callable[[int, Place | None], Awaitable[Command]]
     stop: Callable[[int], tuple[str, ...]]
 
 
 @dataclass(slots=True)
 class Life:
-    """One instance: since when (`started`), what it is by now, and when it last moved.
+    """One instance: since when (`started`), what it was given of the devices, what it is now, and when it last moved.
 
+    `claim` is {} for one that was found, where that is not known.
     `ended` is how its process ended by itself, `kills` how many the kernel had ended for want of memory before.
     """
 
     runnable: Runnable
     started: float
+    claim: Claim = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
     handle: Handle | None = None
     endpoint: Endpoint | None = None
@@ -64,3 +81,8 @@ class Life:
     ended: Exit | None = None
     kills: int = 0
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def place(self) -> Place | None:
+        """Where its engine runs; None where nothing is said of that."""
+        return self.runnable.place(self.claim) if self.claim else None

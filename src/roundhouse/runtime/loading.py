@@ -90,7 +90,7 @@ class Loading:
         endpoint = self._life.endpoint = await self._endpoint()
         if runnable.loads is not None:
             self._talking = True
-            talk = runnable.loads.load(runnable.config, await runnable.facts())
+            talk = runnable.loads.load(runnable.config, await runnable.facts(), self._life.place)
             await carry_out(talk, self._upstream, endpoint, self._moved)
 
     def _moved(self, progress: Progress) -> None:

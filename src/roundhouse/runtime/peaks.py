@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from roundhouse.core.margins import RECENT, next_claim
+from roundhouse.core.margins import RECENT, next_claim, run_at
 from roundhouse.core.model import Measured, is_seat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from roundhouse.core.model import Claim, DeviceId, Fleet, Instance, InstanceId, ModelSpec, ModelState
 
@@ -28,18 +28,11 @@ class Peaks:
     """Keeps them, for engines that live and for earlier loads.
 
     Args:
-        past: by model and `key`, and device, the peaks of earlier loads, the newest first.
-        key: from a model's settings and what an instance claims, under what its figures are remembered.
+        past: by model and settings with place (`run_at`), and device, the peaks of earlier loads, the newest first.
     """
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        past: Mapping[tuple[str, str], Mapping[DeviceId, Sequence[int]]],
-        key: Callable[[str, Claim], str] = lambda settings, _claim: settings,
-    ) -> None:
+    def __init__(self, fleet: Fleet, past: Mapping[tuple[str, str], Mapping[DeviceId, Sequence[int]]]) -> None:
         self._fleet = fleet
-        self._key = key
         self._past = {name: {d: list(sizes) for d, sizes in devices.items()} for name, devices in past.items()}
         self._living: dict[InstanceId, dict[DeviceId, int]] = {}
         self._whole: dict[InstanceId, tuple[tuple[str, str], Claim]] = {}
@@ -63,7 +56,7 @@ class Peaks:
         whole = instance in self._whole or self._has_answered(state.instance)
         event = self._event(state, state.instance, peak, whole=whole)
         if whole:
-            self._whole[instance] = self._name(state, state.instance), event.peak
+            self._whole[instance] = _name(state.spec, state.instance), event.peak
         news = (
             event.peak
             or event.claim != _known(state.instance.claim, peak)
@@ -84,15 +77,12 @@ class Peaks:
                 past = self._past.setdefault(name, {})
                 past.update({device: [size, *past.get(device, ())][:RECENT] for device, size in peak.items()})
 
-    def _name(self, state: ModelState, instance: Instance) -> tuple[str, str]:
-        return state.spec.id, self._key(state.spec.settings, instance.claim)
-
     def _has_answered(self, instance: Instance) -> bool:
         """Whether it has, or has begun to: else it was last used when it became ready, or began to drain."""
         return self._fleet.use[instance.id].last > instance.since
 
     def _event(self, state: ModelState, instance: Instance, peak: Mapping[DeviceId, int], *, whole: bool) -> Measured:
-        spec, past = state.spec, self._past.get(self._name(state, instance), {})
+        spec, past = state.spec, self._past.get(_name(state.spec, instance), {})
         claim = {device: max(size, instance.claim.get(device, 0)) for device, size in peak.items()}
         learned = {device: max(size, state.claim.get(device, 0)) for device, size in peak.items()}
         least = PLAUSIBLE if whole else math.inf
@@ -101,6 +91,10 @@ class Peaks:
             nexts = {device: next_claim([size, *past.get(device, ())]) for device, size in figures.items()}
             learned |= {device: max(size, spec.told.get(device, 0)) for device, size in nexts.items()}
         return Measured(instance.id, claim, learned, figures)
+
+
+def _name(spec: ModelSpec, instance: Instance) -> tuple[str, str]:
+    return spec.id, run_at(spec.settings, instance.claim)
 
 
 def _expected(spec: ModelSpec, device: DeviceId) -> int:

@@ -29,8 +29,8 @@ def test_it_is_known_by_its_name():
 
 def test_c2_the_whole_command_line():
     assert words(context=4096, slots=2) == [
-        "/opt/llama-server", "-m", "/models/m.gguf", "--alias", "m", "-c", "8192", "-np", "2", "-fit", "off", "--jinja",
-        "--cors-origins", "http://127.0.0.1:4711", "--host", "127.0.0.1", "--port", "4711",
+        "/opt/llama-server", "-m", "/models/m.gguf", "--alias", "m", "-c", "8192", "-np", "2", "-fit", "off",
+        "-lv", "4", "--jinja", "--cors-origins", "http://127.0.0.1:4711", "--host", "127.0.0.1", "--port", "4711",
     ]  # fmt: skip
 
 
@@ -46,6 +46,12 @@ def test_c2_only_flags_that_the_build_knows():
     ]  # fmt: skip
 
 
+def test_d1_only_builds_that_hide_the_sizes_of_buffers_are_told_to_list_them():
+    known = frozenset({"-lv", "-m"})
+    assert "-lv" not in words(Build(("s",), "", known))
+    assert after(words(Build(("s",), "", known | {"--load-mode"})), "-lv") == "4"
+
+
 def test_c2_another_name_of_a_flag_where_the_build_has_only_that():
     argv = words(Build(("s",), "", frozenset({"--model", "-a"})))
     assert argv[:5] == ["s", "--model", "/models/m.gguf", "-a", "m"]
@@ -59,6 +65,8 @@ def test_c2_another_name_of_a_flag_where_the_build_has_only_that():
         (("--fit", "on"), "-fit"),
         (("--no-jinja",), "--jinja"),
         (("-a", "x"), "--alias"),
+        (("-lv", "3"), "4"),
+        (("--log-disable",), "-lv"),
         (("--cors-origins", "*"), "http://127.0.0.1:4711"),
     ],
 )

@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundhouse.core.model import Progress
-from roundhouse.engines.llamacpp.log import failure, progress
-from tests.engines.models import CAPTURES
+from roundhouse.engines.llamacpp import layout
+from roundhouse.engines.llamacpp.log import failure, held, progress
+from tests.engines.models import CAPTURES, MIB
 
 REASONS = {
     "missing": "the file /models/missing.gguf does not exist",
@@ -112,3 +113,50 @@ def test_a_progress_line_that_is_not_understood_is_no_progress(text: str):
 
 def test_most_lines_say_nothing_of_progress():
     assert progress("0.00.003.560 W srv  llama_server: -----------------") is None
+
+
+def loaded(name: str) -> list[str]:
+    return (CAPTURES / "loads" / f"{name}-b10434.log").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "buffers", "vocabulary", "occupied"),
+    [
+        ("smollm2-135m", 95.34 + 92.10 + 90.0 + 0.38 + 15.51, 49152, 332_055),
+        ("gemma-3-270m", 213.91 + 235.16 + 12.0 + 30.0 + 2.0 + 20.77, 262144, 579_609),
+    ],
+)
+def test_d1_what_a_real_load_says_it_took_is_what_it_occupied(name, buffers, vocabulary, occupied):
+    told = held(loaded(name))
+    assert told == int(buffers * MIB) + layout.program(vocabulary)
+    assert told == pytest.approx(occupied * 1024, rel=0.05)  # the KiB that /proc/pid/smaps_rollup said, PSS
+
+
+def test_d1_a_load_that_did_not_come_to_its_last_buffer_says_nothing():
+    lines = loaded("smollm2-135m")
+    last = next(index for index, line in enumerate(lines) if "compute buffer" in line)
+    assert held(lines[:last]) is None
+    assert held([]) is None
+
+
+GPUS = """\
+load_tensors:   CPU_Mapped model buffer size =   100.00 MiB
+load_tensors:        CUDA0 model buffer size =  1000.00 MiB
+load_tensors:        CUDA1 model buffer size =   900.00 MiB
+load_tensors: RPC[10.0.0.2:50052] model buffer size =  5000.00 MiB
+llama_context:  CUDA_Host  output buffer size =     0.50 MiB
+llama_kv_cache:      CUDA0 KV buffer size =    64.00 MiB
+llama_memory_recurrent:      CUDA1 RS buffer size =    32.00 MiB
+sched_reserve:      CUDA0 compute buffer size =   300.00 MiB
+sched_reserve:  CUDA_Host compute buffer size =    20.00 MiB
+sched_reserve:      CUDA0 compute buffer size =   200.00 MiB
+sched_reserve:  CUDA_Host compute buffer size =    20.00 MiB""".splitlines()
+
+
+def test_d1_buffers_on_gpus_are_those_that_count_and_one_made_anew_counts_once():
+    assert held(GPUS) == (1000 + 900 + 64 + 32 + 200) * MIB
+
+
+def test_d1_a_draft_model_comes_on_top():
+    draft = [line.replace("1000.00", "100.00") for line in GPUS if "CUDA0" in line]
+    assert held([*GPUS, *draft]) == (1000 + 900 + 64 + 32 + 200 + 100 + 64 + 200) * MIB

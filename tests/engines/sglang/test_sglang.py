@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from roundhouse.engines.sglang import SGLang
-from roundhouse.ports import Build, Served
-from tests.engines.models import CAPTURES, MIB, llama_8b, model
+from roundhouse.ports import Build, Served, Share, Wish
+from tests.engines.models import CAPTURES, MIB, TWO, llama_8b, model
 
 ENGINE = SGLang()
 HERE = CAPTURES.parent / "sglang"
@@ -102,15 +102,49 @@ def test_without_facts_nothing_is_estimated():
 
 
 @pytest.mark.parametrize(
-    ("args", "all_of_it"),
+    ("args", "share"),
     [
-        ((), False),
-        (("--mem-fraction-static", "0.9"), True),
-        (("--mem-fraction-static=0.9", "--max-total-tokens=1000"), False),
+        ((), None),
+        (("--mem-fraction-static", "0.9"), Share("free", 0.9)),
+        (("--mem-fraction-static", "much"), Share("free", 1.0)),
+        (("--mem-fraction-static=0.9", "--max-total-tokens=1000"), None),
     ],
 )
-def test_d1_only_a_users_fraction_takes_all(args, all_of_it):
-    assert ENGINE.takes_all(model(args=args)) is all_of_it
+def test_d1_a_users_fraction_is_of_what_is_free(args, share):
+    assert ENGINE.share(model(args=args)) == share
+
+
+def test_d2_it_is_cut_across_the_gpus_of_its_place_by_number():
+    argv = ENGINE.command(model(), llama_8b(), BUILD, 1, TWO).argv
+    assert argv[argv.index("--tensor-parallel-size") + 1] == "2"
+    assert "--pipeline-parallel-size" not in argv
+    env = ENGINE.command(model(), llama_8b(), BUILD, 1, TWO).env
+    assert (env["CUDA_DEVICE_ORDER"], env["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "0,2")
+
+
+def test_d2_layers_are_dealt_out_where_heads_can_not_be_divided():
+    argv = ENGINE.command(model(), llama_8b(heads_kv=(1,) * 32), BUILD, 1, TWO).argv
+    assert argv[argv.index("--pipeline-parallel-size") + 1] == "2"
+    assert "--tensor-parallel-size" not in argv
+
+
+def test_d2_the_users_words_on_gpus_win():
+    argv = ENGINE.command(model(args=("--tp", "1")), llama_8b(), BUILD, 1, TWO).argv
+    assert "--tensor-parallel-size" not in argv
+    argv = ENGINE.command(model(args=("--base-gpu-id", "1")), llama_8b(), BUILD, 1, TWO).argv
+    assert "--tensor-parallel-size" not in argv
+    assert ENGINE.wish(model()) == Wish()
+    assert ENGINE.wish(model(args=("--tp=2", "--pp", "2"))) == Wish(count=4)
+    assert ENGINE.wish(model(args=("--tp=2", "--base-gpu-id", "1"))) == Wish(gpus=(1, 2))
+
+
+def test_d2_two_gpus_hold_half_the_weights_and_half_the_cache_each():
+    facts = llama_8b(weights=2**34)
+    one, (first, second) = ENGINE.footprint(model(), facts), ENGINE.split(model(), facts, (1, 9))
+    assert first == second
+    assert one - first == 2**33 + (one - 2**34 - (first - 2**33))
+    assert first < one
+    assert ENGINE.split(model(), None, (1, 1)) is None
 
 
 def test_c5_progress_and_failures_are_read_from_its_log():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundhouse.core.model import Progress
-from roundhouse.engines.vllm.log import failure, progress
+from roundhouse.engines.vllm.log import failure, held, progress
 from roundhouse.launchers.lines import LineSplitter
 from tests.engines.models import CAPTURES
 
@@ -138,3 +138,28 @@ def test_real_failures_are_told_in_words(name, words):
 def test_failures_that_take_a_gpu_or_a_large_model(line, words):
     lines = [line, "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"]
     assert failure(lines).startswith(words)
+
+
+MEMORY = """\
+(Worker_TP0 pid=3) INFO 11-22 17:25:39 [gpu_model_runner.py:5150] Model loading took 8.5 GiB memory and 0.9 seconds
+(Worker_TP1 pid=4) INFO 11-22 17:25:39 [gpu_model_runner.py:5150] Model loading took 8.25 GiB memory and 0.9 seconds
+(Worker_TP0 pid=3) INFO 11-22 17:25:56 [gpu_worker.py:491] {cache}
+(Worker_TP0 pid=3) INFO 11-22 17:26:07 [gpu_model_runner.py:6000] Graph capturing finished in 4 secs, took 0.5 GiB"""
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        "Available KV cache memory: 4.0 GiB",
+        (
+            "Initial free memory 22.76 GiB, reserved 4.0 GiB memory for KV Cache as specified by "
+            "kv_cache_memory_bytes config and skipped memory profiling."
+        ),
+    ],
+)
+def test_d1_what_it_took_is_weights_cache_and_graphs_of_one_gpu(cache):
+    assert held(MEMORY.format(cache=cache).splitlines()) == 13 * 2**30
+
+
+def test_d1_a_cpu_says_nothing_of_its_weights():
+    assert held(lines("load.log")) is None

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from roundhouse.engines.vllm import VLLM, flags
-from roundhouse.ports import Build, Served
-from tests.engines.models import CAPTURES, MIB, llama_8b, model
+from roundhouse.ports import Build, Served, Share, Wish
+from tests.engines.models import CAPTURES, MIB, TWO, llama_8b, model
 
 ENGINE = VLLM()
 REPLIES = {"/v1/models": (CAPTURES.parent / "vllm" / "models.json").read_bytes()}
@@ -71,17 +71,47 @@ def test_d1_the_estimate_is_weights_cache_and_a_fixed_part():
 
 
 @pytest.mark.parametrize(
-    ("args", "all_of_it"),
+    ("args", "share"),
     [
-        ((), False),
-        (("--gpu-memory-utilization", "0.9"), True),
-        (("--gpu_memory_utilization=0.9",), True),
-        (("--gpu-memory-utilization=0.9", "--kv-cache-memory-bytes=1G"), False),
-        (("--num-gpu-blocks-override", "5"), True),
+        ((), None),
+        (("--gpu-memory-utilization", "0.3"), Share("total", 0.3)),
+        (("--gpu_memory_utilization=0.9",), Share("total", 0.9)),
+        (("--gpu-memory-utilization=0.9", "--kv-cache-memory-bytes=1G"), None),
+        (("--num-gpu-blocks-override", "5"), Share("total", 0.92)),
     ],
 )
-def test_d1_only_a_users_share_takes_all(args, all_of_it):
-    assert ENGINE.takes_all(model(args=args)) is all_of_it
+def test_d1_a_users_share_is_of_the_whole_device(args, share):
+    assert ENGINE.share(model(args=args)) == share
+
+
+def test_d2_it_is_cut_across_the_gpus_of_its_place_and_told_them_by_number():
+    """It reads the variable itself and fails on UUIDs (vLLM issue 13815)."""
+    made = ENGINE.command(model(context=4096, slots=4), llama_8b(), BUILD, 1, TWO)
+    assert made.argv[made.argv.index("--tensor-parallel-size") + 1] == "2"
+    assert (made.env["CUDA_DEVICE_ORDER"], made.env["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "0,2")
+    assert made.argv[made.argv.index("--kv-cache-memory-bytes") + 1] == str((4096 * 4 + 128) * 65536)
+
+
+def test_d2_layers_are_dealt_out_where_heads_can_not_be_divided():
+    argv = ENGINE.command(model(), llama_8b(heads_kv=(3,) * 32), BUILD, 1, TWO).argv
+    assert argv[argv.index("--pipeline-parallel-size") + 1] == "2"
+    assert "--tensor-parallel-size" not in argv
+
+
+def test_d2_the_users_words_on_gpus_win():
+    made = ENGINE.command(model(args=("-tp", "1"), env={"CUDA_VISIBLE_DEVICES": "7"}), llama_8b(), BUILD, 1, TWO)
+    assert "--tensor-parallel-size" not in made.argv
+    assert made.env["CUDA_VISIBLE_DEVICES"] == "7"
+    assert ENGINE.wish(model(args=("-tp", "2"))) == Wish(count=2)
+    assert ENGINE.wish(model()) == Wish()
+
+
+def test_d2_each_of_two_gpus_holds_the_same():
+    facts = llama_8b(weights=2**34)
+    cell = 131072 // 2
+    each = 2**33 + (4096 * 4 + 128) * cell + 3072 * MIB
+    assert ENGINE.split(model(context=4096, slots=4), facts, (10, 90)) == (each, each)
+    assert ENGINE.split(model(), None, (1, 1)) is None
 
 
 def test_c5_progress_and_failures_are_read_from_its_log():

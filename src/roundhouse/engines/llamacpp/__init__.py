@@ -10,7 +10,8 @@ import json
 from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Kind
-from roundhouse.engines.llamacpp import flags, layout, log
+from roundhouse.engines import visible
+from roundhouse.engines.llamacpp import devices, flags, layout, log
 from roundhouse.ports import Command, Engine, Served
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
     from roundhouse.engines.llamacpp.flags import Names
-    from roundhouse.ports import Build, ModelFacts
+    from roundhouse.ports import Build, ModelFacts, Place, Wish
 
 
 class LlamaCpp(Engine):
@@ -33,11 +34,13 @@ class LlamaCpp(Engine):
     streams_to_abort = True
     facts_paths: tuple[str, ...] = ("/props",)
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
         """Our flags, then the user's `args`, which win, then the address, which is ours alone (`port:` sets it)."""
-        ours = [word for flag in _chosen(model, facts, build, port) for word in flag]
+        ours = [word for flag in _chosen(model, facts, build, port, place) for word in flag]
         address = ("--host", "127.0.0.1", "--port", str(port))
-        return Command((*build.argv, *ours, *model.args, *address), _environment(model))
+        return Command((*build.argv, *ours, *model.args, *address), _environment(model, place))
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """It answers 503 from some 10 ms after the start on, and 200 when the model is loaded."""
@@ -59,6 +62,10 @@ class LlamaCpp(Engine):
         """Fractions where the build has progress mode, else stages."""
         return log.progress(line)
 
+    def held(self, lines: Sequence[str]) -> int | None:
+        """The buffers that it lists (builds that hide them are told to, see `_wanted`)."""
+        return log.held(lines)
+
     def failure(self, lines: Sequence[str]) -> str:
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
@@ -72,16 +79,31 @@ class LlamaCpp(Engine):
         plan = layout.layout(model, facts)
         return Served(plan.slots, plan.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Estimated bytes (see `layout.footprint` for how far off); None without facts."""
         if facts is None or not facts.weights:
             return None
-        return layout.footprint(layout.layout(model, facts), facts)
+        repacked = layout.repacked(model, facts, processor)
+        return layout.footprint(layout.layout(model, facts), facts, repacked)
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """What `-ngl 0`, `--device`, `--split-mode`, `--main-gpu` and `--tensor-split` come to."""
+        return devices.wish(model)
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """By size (see `devices.split`); None without facts."""
+        if facts is None or not facts.weights:
+            return None
+        return devices.split(layout.layout(model, facts), facts, sizes)
 
 
-def _chosen(model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Iterator[tuple[str, ...]]:
+def _chosen(
+    model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None
+) -> Iterator[tuple[str, ...]]:
     """Our flags that this build knows and about which the user has said nothing."""
-    for names, *words in _wanted(model, facts, build, port):
+    for names, *words in (*_wanted(model, facts, build, port), *devices.wanted(model, build, place)):
         known = next((name for name in names if not build.flags or name in build.flags), None)
         if known is not None and not flags.given(model.args, names):
             yield (known, *words)
@@ -101,6 +123,10 @@ def _wanted(
     yield flags.FIT, "off"
     if build.flags and not flags.given(tuple(build.flags), flags.FIT):
         yield flags.GPU_LAYERS, "999"  # builds from before fitting leave the GPU unused by default
+    if flags.given(tuple(build.flags), flags.LOAD_MODE):
+        # Of these builds' levels, 4 is the first that tells the size of each buffer (`held`). A request then takes some
+        # 20 lines more, none with its text. Builds from before tell it always, and have debugging at that level.
+        yield flags.VERBOSITY, "4"
     if model.profile == "fast-start":
         yield (flags.NO_WARMUP,)  # the first answer pays for it instead
     if kind is Kind.CHAT:
@@ -115,14 +141,14 @@ def _wanted(
     yield flags.CORS, f"http://127.0.0.1:{port}"
 
 
-def _environment(model: ModelConfig) -> dict[str, str]:
+def _environment(model: ModelConfig, place: Place | None) -> dict[str, str]:
     """Progress mode, which llama-server has for children of its own router (undocumented).
 
     It writes lines to stdout, and ends at once when its stdin closes. So it needs a launcher that holds stdin, as our
     keeper does, and closes it before SIGTERM (which alone would wait for stdin too). Elsewhere stdin is /dev/null.
     """
     mode = {"LLAMA_SERVER_ROUTER_PORT": "1"} if model.launcher in {None, "process"} else {}
-    return {**mode, **model.env}
+    return {**mode, **visible.environment(place, model.env), **model.env}
 
 
 def _count(number: object) -> int | None:

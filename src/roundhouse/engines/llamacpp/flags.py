@@ -19,6 +19,10 @@ BATCH: Final[Names] = ("-b", "--batch-size")
 UBATCH: Final[Names] = ("-ub", "--ubatch-size")
 FIT: Final[Names] = ("-fit", "--fit")
 GPU_LAYERS: Final[Names] = ("-ngl", "--gpu-layers", "--n-gpu-layers")
+DEVICES: Final[Names] = ("-dev", "--device")
+SPLIT_MODE: Final[Names] = ("-sm", "--split-mode")
+TENSOR_SPLIT: Final[Names] = ("-ts", "--tensor-split")
+MAIN_GPU: Final[Names] = ("-mg", "--main-gpu")
 NO_WARMUP: Final[Names] = ("--no-warmup", "--warmup")
 EMBEDDING: Final[Names] = ("--embeddings", "--embedding")
 RERANK: Final[Names] = ("--reranking", "--rerank")
@@ -28,11 +32,24 @@ CORS: Final[Names] = ("--cors-origins",)
 KEY_TYPE: Final[Names] = ("-ctk", "--cache-type-k")
 VALUE_TYPE: Final[Names] = ("-ctv", "--cache-type-v")
 SWA_FULL: Final[Names] = ("--swa-full",)
+UNIFIED: Final[Names] = ("-kvu", "--kv-unified")
+NOT_UNIFIED: Final[Names] = ("-no-kvu", "--no-kv-unified")
+REPACK: Final[Names] = ("--repack",)
+NO_REPACK: Final[Names] = ("-nr", "--no-repack")
+LOAD_MODE: Final[Names] = ("-lm", "--load-mode")
+MMAP: Final[Names] = ("--mmap",)
+NO_MMAP: Final[Names] = ("--no-mmap",)
+VERBOSITY: Final[Names] = ("-lv", "--verbosity", "--log-verbosity", "-v", "--verbose", "--log-verbose", "--log-disable")
 
 
 def given(args: Sequence[str], names: Names) -> bool:
     """Whether the user has said something about this."""
     return any(name in args for name in names)
+
+
+def last(args: Sequence[str], yes: Names, no: Names) -> bool:
+    """Whether the last of these flags that is there says yes; no where none is there."""
+    return next((word in yes for word in reversed(args) if word in yes + no), False)
 
 
 def value(args: Sequence[str], names: Names) -> str | None:

@@ -1,7 +1,7 @@
 """How many conversations of what length a llama-server holds, and what that takes of memory.
 
-One answer for the command line and for the estimate, so that they can't differ. The formula is of llama.cpp b10434 and
-b11434 with flash attention on; its constants are explained at `footprint`.
+One answer for the command line and for the estimate, so that they can't differ. The formulas are those of llama.cpp
+b10434 with flash attention on (without it, layers of different widths are padded to the widest).
 """
 
 from __future__ import annotations
@@ -22,17 +22,28 @@ DEFAULT_EMBEDDING_CONTEXT: Final = 2048
 MOST_SLOTS: Final = 4
 CHEAP_CACHE: Final = 256 * MIB
 UBATCH: Final = 512
-PROGRAM: Final = 32 * MIB
-"""Code, libraries and heap of a server without a model: 20 MiB for a llama-server, 45 for one in Python."""
+PROGRAM: Final = 27 * MIB
+"""Code, libraries and heap of a server without a model (18 to 25 MiB of them libraries, in b10434's package)."""
+TOKEN: Final = 104
+"""Bytes of an entry of the vocabulary: about 80 in the heap and 24 in the file, which is mapped as a whole."""
+
+REPACKED: Final = {
+    "avx2": ("Q4_0", "Q4_K", "IQ4_NL", "MXFP4"),
+    "avx512f": ("Q2_K",),
+    "asimddp": ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4"),
+}
+"""Types of weights that are repacked, by the processor's flag (`ggml-cpu/repack.cpp` of b10605)."""
+AMX: Final = {
+    "Q4_0": 1.0, "Q4_1": 1.0, "Q8_0": 38 / 34, "Q4_K": 148 / 144, "Q5_K": 180 / 176, "Q6_K": 1.0, "IQ4_XS": 138 / 136,
+    "F16": 1.0,
+}  # fmt: skip
+"""The same with `amx_int8`, for all but stacks of experts, and how much larger they become (`ggml-cpu/amx`)."""
 
 CACHE_BYTES: Final = {
     "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32, "q4_1": 20 / 32, "q4_0": 18 / 32,
     "iq4_nl": 18 / 32,
 }  # fmt: skip
 """Bytes of one number in the KV cache, by ggml type: bytes of a block over its 32 numbers."""
-
-PATTERN: Final = {"gemma2": 2, "gemma3": 6, "cohere2": 4, "gpt-oss": 2}
-"""Every nth layer attends to everything, where the file does not say which layers slide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class Layout:
         ubatch: tokens computed at once.
         keys, values: bytes of one number in the KV cache.
         swa_full: sliding-window layers keep everything.
+        unified: the slots share all cells, and each may fill them.
     """
 
     slots: int
@@ -53,11 +65,12 @@ class Layout:
     keys: float = 2.0
     values: float = 2.0
     swa_full: bool = False
+    unified: bool = False
 
     @property
     def context(self) -> int:
         """Tokens that one request may fill."""
-        return self.cells // self.slots
+        return self.cells if self.unified else self.cells // self.slots
 
 
 def kind_of(model: ModelConfig, facts: ModelFacts | None) -> Kind:
@@ -79,20 +92,22 @@ def layout(model: ModelConfig, facts: ModelFacts | None) -> Layout:
     `-c` without `slots` is for one request.
     """
     cells = flags.number(model.args, flags.CONTEXT)
-    slots = model.slots
+    slots, unified = model.slots, flags.last(model.args, flags.UNIFIED, flags.NOT_UNIFIED)
     if flags.given(model.args, flags.SLOTS):
         said = flags.number(model.args, flags.SLOTS)
         slots = said if said and said > 0 else MOST_SLOTS
+        unified = unified or not (said and said > 0)  # llama-server's own number of slots share one cache
     context = model.context or _default_context(model, facts)
     if cells == 0:  # llama-server's word for "as trained"
         cells = (facts.context if facts else None) or context
     plan = Layout(
         slots=slots or 1,
         cells=cells or context * (slots or 1),
-        ubatch=flags.number(model.args, flags.UBATCH) or UBATCH,
+        ubatch=_ubatch(model),
         keys=CACHE_BYTES.get(flags.value(model.args, flags.KEY_TYPE) or "f16", 2.0),
         values=CACHE_BYTES.get(flags.value(model.args, flags.VALUE_TYPE) or "f16", 2.0),
         swa_full=flags.given(model.args, flags.SWA_FULL),
+        unified=unified,
     )
     if slots is None and cells is None:
         plan = _with_cheap_slots(plan, facts)
@@ -101,6 +116,12 @@ def layout(model: ModelConfig, facts: ModelFacts | None) -> Layout:
             plan, ubatch=plan.context
         )  # an input to embed is computed in one piece; a longer one is an error
     return plan
+
+
+def _ubatch(model: ModelConfig) -> int:
+    """It is no larger than the batch, nor (but that makes no difference here) than the context."""
+    said, batch = flags.number(model.args, flags.UBATCH) or UBATCH, flags.number(model.args, flags.BATCH)
+    return min(said, batch) if batch else said
 
 
 def _with_cheap_slots(plan: Layout, facts: ModelFacts | None) -> Layout:
@@ -117,55 +138,86 @@ def _default_context(model: ModelConfig, facts: ModelFacts | None) -> int:
     return min((facts.context if facts else None) or most, most)
 
 
-def footprint(plan: Layout, facts: ModelFacts) -> int:
-    """Weights, KV cache, logits, compute buffers and the program itself, in bytes.
+def footprint(plan: Layout, facts: ModelFacts, repacked: int = 0) -> int:
+    """Weights, what of them is held once more, KV cache, logits, compute buffers and the program itself, in bytes.
 
-    The KV cache equals what b10434 logs in all configurations tried. The constants of the compute buffers were fitted
-    to one CPU build on Gemma; on two models not used for that they came out 5 to 9 MiB too high. Against the resident
-    memory of real servers with SmolLM2-135M (187 MiB estimated, context 2048): 13 MiB less for b11434, 13 MiB more for
-    xllamacpp.
-    Not counted: a GPU's context (300 to 500 MiB for CUDA), the vision projector, weights that a CPU build repacks and
-    so holds twice, and llama-server's prompt cache in RAM (`--cache-ram`, it grows to 8 GiB at most). Measured figures
-    replace this one.
+    On three real models the sum is within 10 % of what the processes occupied (docs/engines/llamacpp.md). Not counted:
+    a GPU's context (300 to 500 MiB for CUDA), the vision projector, and llama-server's prompt cache in RAM
+    (`--cache-ram`, it grows to 8 GiB at most). Measured figures replace this one.
     """
-    return facts.weights + cache(plan, facts) + plan.slots * facts.vocabulary * 4 + compute(plan, facts) + PROGRAM
+    logits = plan.slots * facts.vocabulary * 4
+    buffers = cache(plan, facts) + logits + compute(plan, facts)
+    return facts.weights + repacked + buffers + program(facts.vocabulary)
+
+
+def program(vocabulary: int) -> int:
+    """Bytes of a server beside its model's buffers."""
+    return PROGRAM + vocabulary * TOKEN
+
+
+def repacked(model: ModelConfig, facts: ModelFacts, processor: frozenset[str]) -> int:
+    """Bytes of weights that a CPU holds twice: mapped, and once more in an order of its own (`CPU_REPACK`, `AMX`).
+
+    Which types depends on the processor and on what the build was compiled for; taken is that it was compiled for this
+    one. Nothing is held twice on a GPU, with `--no-repack`, or where the file is not mapped.
+    """
+    if flags.last(model.args, flags.NO_REPACK, flags.REPACK) or not _mapped(model):
+        return 0
+    plain = {kind: 1.0 for flag, kinds in REPACKED.items() if flag in processor for kind in kinds}
+    matrices = plain | (AMX if "amx_int8" in processor else {})
+    twice = sum(size * matrices.get(kind, 0.0) for kind, size in facts.matrices.items())
+    return int(twice + sum(size * plain.get(kind, 0.0) for kind, size in facts.experts.items()))
+
+
+def _mapped(model: ModelConfig) -> bool:
+    mode = flags.value(model.args, flags.LOAD_MODE)
+    return not flags.last(model.args, flags.NO_MMAP, flags.MMAP) and mode in {None, "auto", "mmap", "mlock"}
 
 
 def cache(plan: Layout, facts: ModelFacts) -> int:
-    """KV cache in bytes: cells x heads x (key length x bytes + value length x bytes), over all layers and slots."""
-    if not facts.causal:
-        return 0
+    """KV cache and recurrent state in bytes: equal to what b10434 logs, for the shapes in tests/engines/llamacpp.
+
+    Per layer: cells x heads x (key length x bytes + value length x bytes), for each slot, or once where slots share.
+    Recurrent layers keep a state per slot instead (llama.cpp, `llama_kv_cache` and `llama_memory_recurrent`).
+    """
     full, window = _full(plan), _window(plan, facts)
-    cells = sum(
-        (window if slides else full) * heads for heads, slides in zip(facts.heads_kv, sliding(facts), strict=True)
-    )
-    return int(cells * (facts.key_length * plan.keys + facts.value_length * plan.values) * plan.slots)
+    wide = facts.key_length * plan.keys + facts.value_length * plan.values
+    narrow = (facts.sliding_key_length or facts.key_length) * plan.keys
+    narrow += (facts.sliding_value_length or facts.value_length) * plan.values
+    layers = zip(facts.heads_kv, facts.sliding or (False,) * len(facts.heads_kv), strict=True)
+    kept = sum(heads * (window * narrow if slides else full * wide) for heads, slides in layers)
+    return int(kept * (1 if plan.unified else plan.slots)) + facts.state * plan.slots
 
 
 def compute(plan: Layout, facts: ModelFacts) -> int:
-    """Activations of one ubatch and masks in f16, in bytes, and 6 MiB."""
+    """Activations of one ubatch in f32 and masks in f16, in bytes.
+
+    The largest of what a layer has at once in its feed-forward part, its experts and its attention. Fitted to what
+    b10434 logs for layers with the widths of published models, on a CPU: dense ones within 0.3 MiB; mixtures of experts
+    and latent attention up to 17 % less than this; hybrids up to a third more, as recurrent parts are not counted.
+    """
+    wide, forward = facts.embedding, facts.feed_forward
+    if not any(facts.heads_kv) and not facts.state:  # an encoder: it has no gate, and looks at its ubatch alone
+        return plan.ubatch * ((forward + 3 * wide) * 4 + plan.ubatch * 2)
+    most = max(
+        3 * forward + 3 * wide + facts.queries,
+        facts.experts_used * 2 * (wide + facts.expert_feed_forward) + wide,
+        2 * wide + 3 * facts.queries,
+    )
     masked = _full(plan) + (_window(plan, facts) if facts.window else 0)
-    return plan.ubatch * ((3 * facts.embedding + 2 * facts.feed_forward) * 4 + masked * 2) + 6 * MIB
-
-
-def sliding(facts: ModelFacts) -> tuple[bool, ...]:
-    """Which layers slide: as the file says, else by the architecture's pattern."""
-    layers = len(facts.heads_kv)
-    if not facts.window:
-        return (False,) * layers
-    if len(facts.sliding) == layers:
-        return facts.sliding
-    every = PATTERN.get(facts.architecture, 0)
-    return tuple(every > 0 and layer % every < every - 1 for layer in range(layers))
+    return plan.ubatch * (most * 4 + masked * 2)
 
 
 def _full(plan: Layout) -> int:
-    return _padded(plan.context)
+    """Cells of one slot, or of all where they share (`n_ctx_seq`)."""
+    cells = _padded(plan.cells)
+    return cells if plan.unified else _padded(cells // plan.slots)
 
 
 def _window(plan: Layout, facts: ModelFacts) -> int:
-    """Cells of a sliding layer: the window and one ubatch."""
-    return _full(plan) if plan.swa_full else min(_full(plan), _padded(facts.window + plan.ubatch))
+    """Cells of a sliding layer: the window, one for each slot that shares them, and one ubatch."""
+    windows = facts.window * (plan.slots if plan.unified else 1)
+    return _full(plan) if plan.swa_full else _padded(min(_full(plan), windows + plan.ubatch))
 
 
 def _padded(cells: int) -> int:

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Progress
+from roundhouse.engines.llamacpp import layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,48 @@ def progress(line: str) -> Progress | None:
     if line.startswith(STATE):
         return _reported(line.removeprefix(STATE))
     return next((Progress(stage=stage) for sign, stage in STAGES if sign in line), None)
+
+
+BUFFER: Final = re.compile(r"(?P<where>\S+) +(?P<what>model|KV|RS|output|compute) buffer size = +(?P<mib>[\d.]+) MiB")
+"""`load_tensors:   CPU_Mapped model buffer size =    92.10 MiB`; RS is the state of recurrent layers."""
+VOCABULARY: Final = re.compile(r"n_vocab += +(\d+)")
+ANEW: Final = ("output", "compute")
+"""Buffers that a context may ask for again, in another size; a cache or weights named again come on top."""
+
+
+def held(lines: Sequence[str]) -> int | None:
+    """Bytes of the buffers on GPUs; where there are none, of those in RAM and the program. None where some are missing.
+
+    Not in it: a GPU driver's own memory, a projector, other machines' buffers (RPC).
+    """
+    settled: dict[str, float] = {}
+    latest: dict[tuple[str, str], float] = {}
+    for found in filter(None, map(BUFFER.search, lines)):
+        if found["what"] in ANEW:
+            latest[found["where"], found["what"]] = float(found["mib"])
+            continue
+        _settle(settled, latest)
+        settled[found["where"]] = settled.get(found["where"], 0.0) + float(found["mib"])
+    if not any(what == "compute" for _, what in latest):  # the last to be made
+        return None
+    _settle(settled, latest)
+    on_gpus = sum(mib for where, mib in settled.items() if not _in_ram(where) and not where.startswith("RPC"))
+    if on_gpus:
+        return int(on_gpus * layout.MIB)
+    vocabulary = next((int(count[1]) for line in lines if (count := VOCABULARY.search(line))), 0)
+    in_ram = sum(mib for where, mib in settled.items() if _in_ram(where))
+    return int(in_ram * layout.MIB) + layout.program(vocabulary)
+
+
+def _settle(settled: dict[str, float], latest: dict[tuple[str, str], float]) -> None:
+    for (where, _), mib in latest.items():
+        settled[where] = settled.get(where, 0.0) + mib
+    latest.clear()
+
+
+def _in_ram(where: str) -> bool:
+    """`CPU`, `CPU_Mapped`, `CPU_REPACK`, `AMX`, and what a GPU reads from RAM (`CUDA_Host`)."""
+    return where.startswith(("CPU", "AMX", "BLAS")) or where.endswith("_Host")
 
 
 def _reported(text: str) -> Progress | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from roundhouse.engines import cards, options, paged
+from roundhouse.engines import cards, options, paged, parallel, visible
 from roundhouse.engines.sglang import flags, info, log
-from roundhouse.ports import Command, Engine, Served
+from roundhouse.ports import Command, Engine, Served, Share, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, ModelFacts
+    from roundhouse.ports import Build, ModelFacts, Place
 
 NOT_OURS: Final = frozenset({"exl2", "exl3"})
 ASIDE: Final = 1024 * paged.MIB
@@ -44,11 +44,16 @@ class SGLang(Engine):
     streams_to_abort = False
     facts_paths: tuple[str, ...] = (info.MODELS, *info.SERVER)
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
         """Our flags, then the user's `args`, which win, then the address, which is ours alone (`port:` sets it)."""
-        ours = options.chosen(flags.wanted(model, facts), model.args, build.flags)
+        told = options.given(model.args, flags.FIRST_GPU)  # counts from where the user says, and only as far
+        gpus = len(place.gpus) if place is not None and place.gpus and not told else 1
+        ours = options.chosen(flags.wanted(model, facts, gpus), model.args, build.flags)
         address = ("--host", "127.0.0.1", "--port", str(port))
-        return Command((*build.argv, *ours, *model.args, *address), {"PYTHONUNBUFFERED": "1", **model.env})
+        seen = visible.environment(place, model.env, numbers=True)
+        return Command((*build.argv, *ours, *model.args, *address), {"PYTHONUNBUFFERED": "1", **seen, **model.env})
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """`/ready` answers at once; `/health`, all that older versions have, computes a token and takes a second.
@@ -93,8 +98,10 @@ class SGLang(Engine):
         pool = paged.pool(model, facts, flags.said(model))
         return Served(pool.slots, pool.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
-        """Weights and cache on one GPU, and what SGLang keeps aside; None without facts.
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset(), *, gpus: int = 1
+    ) -> int | None:
+        """Weights and cache on one GPU, of so many, and what SGLang keeps aside; None without facts.
 
         The last is its own rule for GPUs below 60 GB (`arg_groups/memory_hook.py`): 512 MiB and 1.5 MiB per token of a
         prefill chunk, for activations and graphs. The 512 MiB more for the CUDA context are a guess; no GPU was at
@@ -102,11 +109,26 @@ class SGLang(Engine):
         """
         if facts is None or not facts.weights:
             return None
-        said = flags.said(model)
+        said = flags.said(model, facts, gpus)
         chunk = max(options.number(model.args, flags.CHUNK) or 0, CHUNK_TOKENS)
         cache = paged.pool(model, facts, said).size
         return paged.weights(facts, said) + cache + ASIDE + chunk * PER_CHUNK_TOKEN
 
-    def takes_all(self, model: ModelConfig) -> bool:
+    def share(self, model: ModelConfig) -> Share | None:
         """With a fraction of the user's and no number of tokens, it fills that share of what is free (spec D1)."""
-        return options.given(model.args, flags.FRACTION) and options.value(model.args, flags.TOKENS) is None
+        if not options.given(model.args, flags.FRACTION) or options.value(model.args, flags.TOKENS) is not None:
+            return None
+        return Share("free", options.part(model.args, flags.FRACTION) or 1.0)
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """As many GPUs as it is told to be cut across, from `--base-gpu-id` on."""
+        count = parallel.cut(model.args, flags.TENSOR, flags.PIPELINE, None).gpus
+        first = options.number(model.args, flags.FIRST_GPU)
+        if first is not None:
+            return Wish(gpus=tuple(range(first, first + count)))
+        return Wish(count=count if count > 1 else None)
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """The same on each, whatever their sizes."""
+        each = self.footprint(model, facts, gpus=len(sizes))
+        return None if each is None else (each,) * len(sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Kind
-from roundhouse.engines import options, paged
+from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ CACHE_TYPE: Final = Option(("--kv-cache-dtype",))
 TYPE: Final = Option(("--dtype",))
 TENSOR: Final = Option(("--tensor-parallel-size", "--tp-size", "--tp"))
 PIPELINE: Final = Option(("--pipeline-parallel-size", "--pp-size", "--pp"))
+FIRST_GPU: Final = Option(("--base-gpu-id",))
 EMBEDDING: Final = Option(("--is-embedding",))
 NO_WARMUP: Final = Option(("--skip-server-warmup",), instead=("--warmups",))
 
@@ -42,8 +43,9 @@ NO_PREFILL_GRAPH: Final = Option(
 MOST_OF_FREE: Final = "0.95"
 
 
-def said(model: ModelConfig) -> paged.Said:
-    """What the user's `args` say of context, requests and memory."""
+def said(model: ModelConfig, facts: ModelFacts | None = None, gpus: int = 1) -> paged.Said:
+    """What the user's `args` say of context, requests and memory, and how it is cut across so many GPUs."""
+    cut = parallel.cut(model.args, TENSOR, PIPELINE, facts, gpus)
     cache = options.value(model.args, CACHE_TYPE) or "auto"
     plain = 4 if options.value(model.args, TYPE) in {"float", "float32"} else 2
     return paged.Said(
@@ -51,19 +53,20 @@ def said(model: ModelConfig) -> paged.Said:
         slots=options.number(model.args, SLOTS),
         tokens=options.number(model.args, TOKENS),
         wide=1 if cache.startswith(("fp8", "mxfp8", "fp4", "nvfp4")) else plain,
-        tensor=options.number(model.args, TENSOR) or 1,
-        pipeline=options.number(model.args, PIPELINE) or 1,
+        tensor=cut.tensor,
+        pipeline=cut.pipeline,
     )
 
 
-def wanted(model: ModelConfig, facts: ModelFacts | None) -> Iterator[options.Said]:
+def wanted(model: ModelConfig, facts: ModelFacts | None, gpus: int = 1) -> Iterator[options.Said]:
     """All that we would say.
 
     Its own default for memory is to fill most of what is free, so that no second engine finds room; we set the number
     of tokens (spec D1). A fraction is then only a bound, of what is free when it starts: it has to leave room for our
     number on a device with little to spare, where its own would silently make the pool smaller.
     """
-    pool = paged.pool(model, facts, said(model))
+    mine = said(model, facts, gpus)
+    pool = paged.pool(model, facts, mine)
     yield MODEL, str(model.path)
     yield NAME, model.served_name or model.id
     yield (IDLE,)  # without it, its processes poll: a core each, busy at idle
@@ -71,6 +74,10 @@ def wanted(model: ModelConfig, facts: ModelFacts | None) -> Iterator[options.Sai
     yield SLOTS, str(pool.slots)
     yield TOKENS, str(pool.tokens)
     yield FRACTION, MOST_OF_FREE
+    if mine.tensor > 1:
+        yield TENSOR, str(mine.tensor)
+    if mine.pipeline > 1:
+        yield PIPELINE, str(mine.pipeline)
     if paged.kind_of(model, facts) is not Kind.CHAT:
         yield (EMBEDDING,)
     if model.profile == "fast-start":

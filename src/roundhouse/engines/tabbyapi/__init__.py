@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from roundhouse.engines.tabbyapi import configfile, keyfile, log, memory, preflight, replies, settings
+from roundhouse.engines.tabbyapi import configfile, keyfile, log, memory, preflight, replies, settings, split
 from roundhouse.engines.tabbyapi.talks import TabbyLoads
 from roundhouse.ports import Command, Edit, Engine, KeyFile, Served
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, Loads, ModelFacts
+    from roundhouse.ports import Build, Loads, ModelFacts, Place, Wish
 
 CARD: Final = "/v1/model"
 HEALTHY: Final = frozenset({"healthy", "unhealthy"})
@@ -41,7 +41,9 @@ class TabbyAPI(Engine):
     streams_to_abort = False
     facts_paths: tuple[str, ...] = (CARD,)
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
         """`python main.py` in the checkout; settings of ours by environment, which wins over config.yml.
 
         Flags would too, but are all ignored beside a user's `--config`. Its start.sh asks questions and installs.
@@ -49,11 +51,11 @@ class TabbyAPI(Engine):
         tabby = settings.tabby_of(model)
         edits: tuple[Edit, ...] = ()
         if tabby.mode == "config":
-            change = partial(configfile.edited, sections=settings.sections(model, facts))
+            change = partial(configfile.edited, sections=settings.sections(model, facts, place))
             edits = (Edit(tabby.dir / configfile.NAME, change),)
         return Command(
             (*build.argv, preflight.MAIN, *model.args),
-            {**_environment(model, port), **model.env},
+            {**_environment(model, port), **split.environment(place), **model.env},
             cwd=str(tabby.dir),
             unit=model.service,
             edits=edits,
@@ -127,11 +129,25 @@ class TabbyAPI(Engine):
         """The context that is always asked for; how many requests at once is its own to say."""
         return Served(model.slots, settings.wanted(model, facts).context if model.tabby is not None else model.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> int | None:
         """Estimated bytes (see `memory.footprint` for how far off); None without facts, or for a start script."""
         if model.tabby is None or facts is None or not facts.weights:
             return None
         return memory.footprint(model, facts)
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """What the options say of `gpu_split` and its like."""
+        return split.wish(model)
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """Each its part, and the program's own memory on each."""
+        whole = self.footprint(model, facts)
+        if whole is None:
+            return None
+        parts = ((whole - memory.PROGRAM) * size // sum(sizes) for size in sizes)
+        return tuple(part + memory.PROGRAM for part in parts)
 
 
 def _environment(model: ModelConfig, port: int) -> dict[str, str]:

@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from roundhouse.engines.tabbyapi import replies
+from roundhouse.engines.tabbyapi import replies, split
 from roundhouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from roundhouse.config.models import ModelConfig, Tabby
-    from roundhouse.ports import ModelFacts
+    from roundhouse.ports import ModelFacts, Place
 
 DEFAULT_CONTEXT: Final = 16384
 """Tokens, where nobody says how many. TabbyAPI's own default, all that the model was trained for, can be several times
@@ -81,19 +81,20 @@ def wanted(model: ModelConfig, facts: ModelFacts | None) -> Wanted:
     return Wanted(context, cache, _said_mode(tabby) or DEFAULT_MODE)
 
 
-def load_request(model: ModelConfig, facts: ModelFacts | None) -> bytes:
+def load_request(model: ModelConfig, facts: ModelFacts | None, place: Place | None = None) -> bytes:
     """The body of POST /v1/model/load. Keys that TabbyAPI does not know it ignores without a word."""
     tabby = tabby_of(model)
-    return json.dumps({**tabby.options, "model_name": tabby.model_name, **_figures(model, facts)}).encode()
+    said = {**split.options(model, place), **tabby.options}
+    return json.dumps({**said, "model_name": tabby.model_name, **_figures(model, facts)}).encode()
 
 
-def sections(model: ModelConfig, facts: ModelFacts | None) -> dict[str, dict[str, Any]]:
+def sections(model: ModelConfig, facts: ModelFacts | None, place: Place | None = None) -> dict[str, dict[str, Any]]:
     """What is set in config.yml, by section: `model`, and `draft_model` where the options name one."""
     tabby = tabby_of(model)
-    options = dict(tabby.options)
+    options = {**split.options(model, place), **tabby.options}
     draft = options.pop(DRAFT, None)
-    place = {"model_dir": str(tabby.model_dir), "model_name": tabby.model_name}
-    found = {"model": {**options, **place, **_figures(model, facts)}}
+    folder = {"model_dir": str(tabby.model_dir), "model_name": tabby.model_name}
+    found = {"model": {**options, **folder, **_figures(model, facts)}}
     if isinstance(draft, dict):
         found[DRAFT] = {"draft_model_dir": str(tabby.model_dir), **draft}
     return found
@@ -125,13 +126,14 @@ def differences(card: Card, want: Wanted) -> list[str]:
     return [f"{name} {told} instead of {asked}" for name, told, asked in pairs if told is not None and told != asked]
 
 
-def proven(card: Card, model: ModelConfig, want: Wanted) -> bool:
+def proven(card: Card, model: ModelConfig, want: Wanted, place: Place | None = None) -> bool:
     """Whether a card leaves no doubt that this model runs with these settings, so that nothing need be loaded.
 
     It can't where more was asked than cards tell, or where folders below different ones may have the same last name.
     """
     tabby = tabby_of(model)
-    unseen = tabby.options.keys() - {"max_seq_len", "cache_size", "cache_mode"}
+    asked = {**split.options(model, place), **tabby.options}
+    unseen = asked.keys() - {"max_seq_len", "cache_size", "cache_mode"}
     return not unseen and card.name == tabby.model_name and not differences(card, want)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.engines.tabbyapi.settings import Card
-    from roundhouse.ports import ModelFacts, Step, Talk
+    from roundhouse.ports import ModelFacts, Place, Step, Talk
 
     Given = TypeVar("Given")
     Part = Generator[Step, Reply | bytes | None, Given]
@@ -57,7 +57,7 @@ class TabbyLoads(Loads):
         told = (*model.args, *(f"{name}={text}" for name, text in sorted(model.env.items())))
         return " ".join(("tabbyapi", str(tabby.dir), str(tabby.model_dir), str(model.port), str(model.service), *told))
 
-    def load(self, model: ModelConfig, facts: ModelFacts | None) -> Talk:
+    def load(self, model: ModelConfig, facts: ModelFacts | None, place: Place | None = None) -> Talk:
         """Brings the model in and sees that it is there with what was asked for.
 
         What is loaded is unloaded first, even where a load would do it: a load of the same folder, in old versions of
@@ -67,11 +67,11 @@ class TabbyLoads(Loads):
         yield from _identify(model)
         want = settings.wanted(model, facts)
         card = yield from _loaded()
-        if card is not None and settings.proven(card, model, want):
+        if card is not None and settings.proven(card, model, want, place):
             return
         if card is not None:
             yield from _emptied(model)
-        request = settings.load_request(model, facts)
+        request = settings.load_request(model, facts, place)
         for _ in range(TRIES):
             sent = yield from _send(model, request)
             if sent.lost and (yield from _found_again(model)) is None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from roundhouse.engines import cards, options, paged
+from roundhouse.engines import cards, options, paged, parallel, visible
 from roundhouse.engines.vllm import flags, log
-from roundhouse.ports import Command, Engine, Served
+from roundhouse.ports import Command, Engine, Served, Share, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, ModelFacts
+    from roundhouse.ports import Build, ModelFacts, Place
 
 MODELS: Final = "/v1/models"
 NOT_OURS: Final = frozenset({"exl2", "exl3"})
@@ -46,11 +46,15 @@ class VLLM(Engine):
     streams_to_abort = False
     facts_paths: tuple[str, ...] = (MODELS,)
 
-    def command(self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int) -> Command:
+    def command(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None
+    ) -> Command:
         """Our flags, then the user's `args`, which win, then the address, which is ours alone (`port:` sets it)."""
-        ours = options.chosen(flags.wanted(model, facts, build), model.args, build.flags)
+        gpus = len(place.gpus) if place is not None and place.gpus else 1
+        ours = options.chosen(flags.wanted(model, facts, build, gpus), model.args, build.flags)
         address = ("--host", "127.0.0.1", "--port", str(port))
-        return Command((*build.argv, *ours, *model.args, *address), {**ENVIRONMENT, **model.env})
+        seen = visible.environment(place, model.env, numbers=True)
+        return Command((*build.argv, *ours, *model.args, *address), {**ENVIRONMENT, **seen, **model.env})
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """It binds its port when all is loaded, and says 200 from then on."""
@@ -80,6 +84,10 @@ class VLLM(Engine):
         """Stages and progress bars of its log."""
         return log.progress(line)
 
+    def held(self, lines: Sequence[str]) -> int | None:
+        """Weights, cache and graphs of one GPU, by its log."""
+        return log.held(lines)
+
     def failure(self, lines: Sequence[str]) -> str:
         """The reason in words, without a full stop; '' when the log tells none (it was killed, say)."""
         return log.failure(lines)
@@ -93,19 +101,36 @@ class VLLM(Engine):
         pool = paged.pool(model, facts, flags.said(model))
         return Served(pool.slots, pool.context)
 
-    def footprint(self, model: ModelConfig, facts: ModelFacts | None) -> int | None:
-        """Weights and cache on one GPU, and 3 GiB; None without facts.
+    def footprint(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset(), *, gpus: int = 1
+    ) -> int | None:
+        """Weights and cache on one GPU, of so many, and 3 GiB; None without facts.
 
         The last is what three processes take on a CPU with a toy model (0.64 + 0.61 + 1.8 GB measured). That a GPU
         needs as much for its context, activations and graphs is a guess; measured figures replace the sum.
         """
         if facts is None or not facts.weights:
             return None
-        said = flags.said(model)
+        said = flags.said(model, facts, gpus)
         cache = options.number(model.args, flags.CACHE) or paged.pool(model, facts, said).size
         return paged.weights(facts, said) + cache + OVERHEAD
 
-    def takes_all(self, model: ModelConfig) -> bool:
-        """With a share or a number of blocks of the user's and no size of the cache, a share is kept (spec D1)."""
+    def share(self, model: ModelConfig) -> Share | None:
+        """With a share or a number of blocks of the user's and no size of the cache, a share is kept (spec D1).
+
+        So much of the *whole* device has to be free when it starts (`v1/worker/utils.py`).
+        """
         shared = options.given(model.args, flags.SHARE) or options.given(model.args, flags.BLOCKS)
-        return shared and options.value(model.args, flags.CACHE) is None
+        if not shared or options.value(model.args, flags.CACHE) is not None:
+            return None
+        return Share("total", options.part(model.args, flags.SHARE) or flags.USUAL_SHARE)
+
+    def wish(self, model: ModelConfig) -> Wish:
+        """As many GPUs as it is told to be cut across."""
+        count = parallel.cut(model.args, flags.TENSOR, flags.PIPELINE, None).gpus
+        return Wish(count=count if count > 1 else None)
+
+    def split(self, model: ModelConfig, facts: ModelFacts | None, sizes: Sequence[int]) -> tuple[int, ...] | None:
+        """The same on each, whatever their sizes."""
+        each = self.footprint(model, facts, gpus=len(sizes))
+        return None if each is None else (each,) * len(sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Kind
-from roundhouse.engines import options, paged
+from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
 
 if TYPE_CHECKING:
@@ -32,22 +32,25 @@ EAGER: Final = Option(("--enforce-eager",), instead=("--no-enforce-eager", "--co
 DRAIN: Final = 5
 """Seconds. Its default of 0 kills its engine process under open streams, whose clients then hear nothing more."""
 LEAST_SHARE: Final = "0.01"
+USUAL_SHARE: Final = 0.92
+"""Its default, which it keeps where only the number of blocks is said."""
 
 
-def said(model: ModelConfig) -> paged.Said:
-    """What the user's `args` say of context, requests and memory."""
+def said(model: ModelConfig, facts: ModelFacts | None = None, gpus: int = 1) -> paged.Said:
+    """What the user's `args` say of context, requests and memory, and how it is cut across so many GPUs."""
+    cut = parallel.cut(model.args, TENSOR, PIPELINE, facts, gpus)
     cache = options.value(model.args, CACHE_TYPE) or "auto"
     plain = 4 if options.value(model.args, TYPE) in {"float", "float32"} else 2
     return paged.Said(
         context=options.number(model.args, CONTEXT),
         slots=options.number(model.args, SLOTS),
         wide=1 if cache.startswith(("fp8", "int8")) else plain,
-        tensor=options.number(model.args, TENSOR) or 1,
-        pipeline=options.number(model.args, PIPELINE) or 1,
+        tensor=cut.tensor,
+        pipeline=cut.pipeline,
     )
 
 
-def wanted(model: ModelConfig, facts: ModelFacts | None, build: Build) -> Iterator[options.Said]:
+def wanted(model: ModelConfig, facts: ModelFacts | None, build: Build, gpus: int = 1) -> Iterator[options.Said]:
     """All that we would say.
 
     Its own default for memory is a share of the whole device, all of it taken and none of it to be in use by others
@@ -55,7 +58,8 @@ def wanted(model: ModelConfig, facts: ModelFacts | None, build: Build) -> Iterat
     is still compared with what is free (`v1/worker/utils.py`), so that it has to be small. Versions before 0.11 or so
     know no size; there the default share stays.
     """
-    pool = paged.pool(model, facts, said(model))
+    mine = said(model, facts, gpus)
+    pool = paged.pool(model, facts, mine)
     yield MODEL, str(model.path)
     yield NAME, model.served_name or model.id
     yield CONTEXT, str(pool.context)
@@ -63,6 +67,10 @@ def wanted(model: ModelConfig, facts: ModelFacts | None, build: Build) -> Iterat
     yield CACHE, str(pool.size)
     if (not build.flags or CACHE.names[0] in build.flags) and not options.given(model.args, BLOCKS):
         yield SHARE, LEAST_SHARE
+    if mine.tensor > 1:
+        yield TENSOR, str(mine.tensor)
+    if mine.pipeline > 1:
+        yield PIPELINE, str(mine.pipeline)
     yield DRAINING, str(DRAIN)
     if paged.kind_of(model, facts) is not Kind.CHAT:
         yield POOLING, "pooling"

@@ -82,6 +82,29 @@ CHILD: Final = re.compile(r"(?:died unexpectedly \(exit code: |Failed core proc\
 """From `v1/executor/multiproc_executor.py` and `v1/engine/utils.py`."""
 
 
+WEIGHTS: Final = re.compile(r"Model loading took (?P<gib>[\d.]+) GiB")
+CACHE: Final = re.compile(
+    r"Available KV cache memory: (?P<gib>[\d.]+) GiB|reserved (?P<said>[\d.]+) GiB memory for KV Cache"
+)
+"""As it works it out, or as `--kv-cache-memory-bytes` says."""
+GRAPHS: Final = re.compile(r"Graph capturing finished in .* took (?P<gib>[\d.]+) GiB")
+
+
+def held(lines: Sequence[str]) -> int | None:
+    """Bytes of weights, cache and graphs on the GPU that has most of them; None where one of the first two is missing.
+
+    Each GPU's process logs its own. Activations and the CUDA context are in none of these figures. On CPUs it does not
+    tell what the weights take.
+    """
+    weights, cache, graphs = (_most(pattern, lines) for pattern in (WEIGHTS, CACHE, GRAPHS))
+    return int((weights + cache + graphs) * 2**30) if weights and cache else None
+
+
+def _most(pattern: re.Pattern[str], lines: Sequence[str]) -> float:
+    found = (pattern.search(line) for line in lines)
+    return max((float(next(filter(None, match.groups()))) for match in found if match), default=0.0)
+
+
 def progress(line: str) -> Progress | None:
     """Fractions of the whole load; None where a line says nothing."""
     return torchlog.progress(PREFIX.sub("", line), STAGES, BARS)

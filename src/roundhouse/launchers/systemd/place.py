@@ -175,11 +175,12 @@ def _read(path: Path) -> Record | None:
     try:
         fields = json.loads(path.read_text("utf-8"))
         tag = fields["tag"]
+        claim = {str(device): int(size) for device, size in tag.get("claim", {}).items()}
         return Record(
-            Tag(str(tag["model"]), str(tag["settings"]), int(tag["port"]), float(tag["started"])),
+            Tag(str(tag["model"]), str(tag["settings"]), int(tag["port"]), float(tag["started"]), claim),
             str(fields["unit"]),
             str(fields["invocation"]),
             bool(fields["user"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
