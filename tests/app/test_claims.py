@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from roundhouse.app.places import Box
-from roundhouse.app.specs import Looked, fingerprint
+from roundhouse.app.specs import Looked, fingerprint, make_spec
 from roundhouse.config.models import ModelConfig, Tabby
 from roundhouse.core.margins import next_claim
 from roundhouse.engines import ENGINES
@@ -196,3 +196,18 @@ def test_d2_a_model_of_tabbyapi_follows_its_gpu_split():
     tabby = Tabby(dir="/t", model_dir="/m", model_name="x", options={"gpu_split": [0, 20]})
     asked = ModelConfig(id="m", tabby=tabby, engine="tabbyapi", launcher="process")
     assert [set(claim) for claim in spec(asked)] == [{"gpu1", "port:5000"}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (vllm("--gpu-memory-utilization", "0.25"), {"gpu0": 6 * GIB, "gpu1": 4 * GIB}),
+        (model(engine="sglang", args=("--mem-fraction-static", "0.85")), {"gpu0": 24 * GIB, "gpu1": 16 * GIB}),
+        (vllm("--gpu-memory-utilization", "0.25", memory={"gpu0": "4GiB"}), {}),
+        (vllm(), {}),
+        (model(), {}),
+    ],
+)
+def test_d1_what_an_engine_is_told_to_take_is_the_least_that_it_is_promised(asked, told):
+    """Whatever is measured later (`runtime.peaks`)."""
+    assert make_spec(asked, Looked(FACTS, None, 0), box(), {}, {}).told == told

@@ -11,8 +11,11 @@ import sys
 import pytest
 
 from roundhouse.core.model import Exited
+from roundhouse.runtime import peaks
 from tests.support.fake_nvml import fake_gpus
+from tests.support.gguf_files import write_tiny_chat
 from tests.support.house import Running, Scripted, inside
+from tests.support.real_engine import real_build
 from tests.support.wire import Api
 
 
@@ -137,3 +140,38 @@ async def test_d1_d2_gpus_are_read_by_nvml_and_others_are_respected(place, gpus)
             assert one.starts == starts
             foreign.kill()
         assert (await asked).status == 200
+
+
+@pytest.fixture
+def llama():
+    """A real llama-server; skips where there is none."""
+    return real_build()
+
+
+@pytest.mark.real
+async def test_d1_after_its_first_load_a_real_engines_claim_is_within_five_percent_of_what_it_holds(
+    place, llama, monkeypatch
+):
+    """RAM of a real llama-server: what it is promised the second time, and after a restart, against what it then holds."""
+    monkeypatch.setattr(peaks, "PLAUSIBLE", 1 << 24)  # the model is a toy
+    write_tiny_chat(place.folder / "tiny.gguf", "tiny", n_ctx=8192)
+    settings = {"engines": {"llamacpp": {"binary": llama.argv[0]}}} if len(llama.argv) == 1 else {}
+    tiny = {"path": str(place.folder / "tiny.gguf"), "context": 8192, "slots": 1, "args": ["--threads", 1]}
+    place.write({"tiny": tiny}, devices={"ram": "2GiB"}, **settings)
+
+    async def load(house) -> tuple[int, int]:
+        """What it was promised, and what it holds once it has answered."""
+        promised = house.supervisor.fleet.models["tiny"].claim["ram"]
+        assert (await Api(place.port).chat("tiny")).status == 200
+        await house._survey.read()
+        held = house._survey.last.ours[house.supervisor.fleet.models["tiny"].instance.id]["ram"]
+        await Api(place.port).post("/api/v1/models/tiny/unload")
+        return promised, held
+
+    async with inside(place) as house:
+        await load(house)
+        promised, held = await load(house)
+        assert abs(promised - held) <= 0.05 * held
+    async with inside(place) as house:
+        promised, held = await load(house)
+        assert abs(promised - held) <= 0.05 * held

@@ -77,7 +77,7 @@ async def memory_of_a_load(lines: list[str]) -> int | None:
     async def nothing() -> None:
         return None
 
-    async def command(port: int) -> Command:
+    async def command(port: int, place: object) -> Command:
         return Command(("engine",))
 
     runnable = Runnable(
@@ -91,6 +91,7 @@ async def memory_of_a_load(lines: list[str]) -> int | None:
         None,
         None,
         nothing,
+        lambda _claim: None,
         command,
         lambda _port: (),
     )

@@ -7,6 +7,7 @@ import pytest
 from roundhouse.core.margins import next_claim, run_at
 from roundhouse.core.model import (
     Arrived,
+    Asked,
     BecameReady,
     Departed,
     Device,
@@ -17,6 +18,7 @@ from roundhouse.core.model import (
     ModelSpec,
     Start,
     Ticket,
+    Want,
 )
 from roundhouse.core.planner import step
 from roundhouse.runtime.peaks import PLAUSIBLE, Peaks
@@ -110,6 +112,24 @@ def test_d1_what_it_grows_by_is_told_once_it_is_worth_it():
     assert box.peaks.of(one) == {"gpu0": 5 * GIB}
 
 
+def test_d1_more_than_was_thought_has_a_margin_too_however_small():
+    box = Box(claim={"gpu0": 50 * MIB})
+    one = box.load()
+    box.answer(one)
+    event = box.note(one, gpu0=60 * MIB)
+    assert event == Measured(one, {"gpu0": 60 * MIB}, {"gpu0": next_claim([60 * MIB])}, {"gpu0": 60 * MIB})
+
+
+def test_d1_what_it_grows_by_while_it_leaves_counts_too():
+    box = Box()
+    one = box.load()
+    box.answer(one)
+    box.note(one, gpu0=4 * GIB)
+    box.do(Asked("m", Want.UNLOAD))
+    box.note(one, gpu0=5 * GIB)
+    assert box.next == next_claim([5 * GIB])
+
+
 def test_d1_earlier_loads_count_in_this_run_and_in_those_before():
     box = Box(past={("m", run_at("s", CLAIM)): {"gpu0": [5 * GIB, 5 * GIB]}, ("m", "other"): {"gpu0": [20 * GIB]}})
     one = box.load()
@@ -172,3 +192,28 @@ def test_d1_one_that_was_taken_over_learns_too():
     box.do(Arrived(Ticket(1, "m", box.now)))
     assert box.note(7, gpu0=4 * GIB)
     assert box.peaks.note(99, {"gpu0": GIB}) is None
+
+
+def test_d1_an_engine_that_is_told_to_take_a_share_is_never_promised_less():
+    box = Box(claim={"gpu0": 24 * GIB}, told={"gpu0": 24 * GIB})
+    one = box.load()
+    box.answer(one)
+    event = box.note(one, gpu0=4 * GIB)
+    assert event is not None
+    assert (event.learned, event.peak) == ({"gpu0": 24 * GIB}, {"gpu0": 4 * GIB})
+    assert box.next == 24 * GIB
+
+
+def test_d1_figures_are_remembered_with_the_place_where_they_were_measured():
+    """What it held on one of two GPUs that it was divided over says nothing of it on one alone."""
+    divided = run_at("s", {"gpu0": 1, "gpu1": 1})
+    box = Box(past={("m", run_at("s", CLAIM)): {"gpu0": [6 * GIB]}, ("m", divided): {"gpu0": [3 * GIB] * 8}})
+    one = box.load()
+    box.answer(one)
+    box.note(one, gpu0=4 * GIB)
+    assert box.next == next_claim([4 * GIB, 6 * GIB])
+    box.end(one)
+    two = box.load()
+    box.answer(two)
+    box.note(two, gpu0=4 * GIB)
+    assert box.next == next_claim([4 * GIB, 4 * GIB, 6 * GIB])

@@ -143,3 +143,25 @@ def test_d2_memory_is_read_often_while_engines_live_or_somebody_waits():
     idle, waiting, living = run_virtually(main())
     assert {b - a for a, b in pairwise(idle)} == {IDLE_EVERY + IDLE_EVERY % BUSY_EVERY}
     assert len(waiting) == len(living) == 10 / BUSY_EVERY
+
+
+@pytest.mark.parametrize(
+    ("ours", "opaque", "held"),
+    [(5, False, 5), (5, True, 5), (0, True, 9), (0, False, None)],
+    ids=["measured", "measured, others not", "kept secret", "not on this GPU"],
+)
+async def test_d1_what_is_said_of_a_process_here_waits_for_a_reading(ours, opaque, held):
+    """It becomes ready between two readings: what was measured then says nothing of it yet."""
+    fleet = Fleet([ModelSpec("m", claim={"gpu0": 4 * GIB})], [Device("gpu0", 24 * GIB)])
+    events: list = []
+    none = Reading({"gpu0": 24 * GIB}, {"gpu0": 0})
+    one = Survey(
+        Reader(none, reading(5, ours, opaque=opaque)), {}, fleet, lambda: {1: 99}, events.append, Peaks(fleet, {})
+    )
+    await one.read()
+    step(fleet, Found(1, "m", None, 1, ready=True), 0.0)
+    one.told(1, 9 * GIB)
+    assert [event for event in events if isinstance(event, Measured)] == []
+    await one.read()
+    found = [event.claim["gpu0"] for event in events if isinstance(event, Measured)]
+    assert found == ([] if held is None else [held * GIB])

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from roundhouse.app.places import RAM, spots
 from roundhouse.core.margins import AT, next_claim
+from roundhouse.core.model import is_seat
 from roundhouse.engines import ENGINES
 from roundhouse.runtime import processor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from roundhouse.app.places import Box, Spot
     from roundhouse.config.models import ModelConfig
@@ -62,6 +63,14 @@ def claims(model: ModelConfig, facts: ModelFacts | None, box: Box, known: Measur
     if not fitting and (wide := _divided(model, facts, box, known, together)) is not None:
         return (wide,)
     return tuple(fitting or alone[:1])
+
+
+def told(model: ModelConfig, box: Box, places: Iterable[Claim]) -> Claim:
+    """What its engine is told to take, whatever it will be seen to hold: a share of each device that it may run on."""
+    if model.launcher == "attached" or any(model.memory or ()):
+        return {}  # figures by device are the user's word on it
+    devices = dict.fromkeys(device for claim in places for device in claim if not is_seat(device))
+    return {device: share for device in devices if (share := _shared(model, box, device)) is not None}
 
 
 def _claim(model: ModelConfig, facts: ModelFacts | None, box: Box, known: Measured, spot: Spot) -> Claim:

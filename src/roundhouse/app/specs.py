@@ -126,6 +126,7 @@ def make_spec(model: ModelConfig, looked: Looked, box: Box, learned: Learned, pe
         kind=_kind(model, looked),
         claim={} if remote else {**first, **seats},
         elsewhere=tuple({**claim, **seats} for claim in others),
+        told=claims.told(model, box, (first, *others)),
         slots=model.slots,
         pinned=model.pinned,
         preload=model.preload,

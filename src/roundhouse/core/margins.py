@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 RECENT = 8
 """Loads that are looked at. With more, a figure that was once too high would stay for long."""
-ALONE = 0.05
-"""Share that is added to the only figure there is: nothing is known of how they spread."""
+ALONE = 0.04
+"""Share that is added to the only figure there is, as nothing is known of how they spread. Less than five percent, so
+that the estimate is within five of a second load that holds a little less."""
 LEAST, MOST = 0.02, 0.10
 """Share that is added at least, as the next answer may be a little longer, and at most."""
 SPREADS = 2.0

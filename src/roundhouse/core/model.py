@@ -72,6 +72,8 @@ class ModelSpec:
             fingerprint is not this model any more.
         claim: estimated bytes per device, seats included. Replaced by measured figures as they come.
         elsewhere: claims of the other places where it may run instead, in the order of preference.
+        told: bytes per device that its engine is told to take, so that no less is ever promised to it, whatever was
+            measured.
         slots: concurrent requests; None = what the engine reports once it is ready.
         ttl: seconds without a request after which it is unloaded; None = never.
         ttl_auto: that time is found from what a reload costs and from the model's habits instead (`keeping`).
@@ -84,6 +86,7 @@ class ModelSpec:
     kind: Kind = Kind.CHAT
     claim: Claim = field(default_factory=dict)
     elsewhere: tuple[Claim, ...] = ()
+    told: Claim = field(default_factory=dict)
     slots: int | None = None
     pinned: bool = False
     preload: bool = False

@@ -7,15 +7,16 @@ it may come out lower than any estimate. More than was promised counts at once.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from roundhouse.core.margins import RECENT, next_claim, run_at
-from roundhouse.core.model import Measured, Phase, is_seat
+from roundhouse.core.model import Measured, is_seat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from roundhouse.core.model import DeviceId, Fleet, Instance, InstanceId, ModelSpec, ModelState
+    from roundhouse.core.model import Claim, DeviceId, Fleet, Instance, InstanceId, ModelSpec, ModelState
 
 PLAUSIBLE = 128 * 1024**2
 """Bytes below which a figure lowers nothing: what is measured is then a container's client, not the engine behind."""
@@ -34,7 +35,7 @@ class Peaks:
         self._fleet = fleet
         self._past = {name: {d: list(sizes) for d, sizes in devices.items()} for name, devices in past.items()}
         self._living: dict[InstanceId, dict[DeviceId, int]] = {}
-        self._whole: dict[InstanceId, tuple[str, str]] = {}
+        self._whole: dict[InstanceId, tuple[tuple[str, str], Claim]] = {}
         self._said: dict[InstanceId, Measured] = {}
 
     def of(self, instance: InstanceId) -> Mapping[DeviceId, int]:
@@ -52,9 +53,10 @@ class Peaks:
             known = peak.get(device, 0)
             if device in state.instance.claim and size > known + (GRAIN if known else 0):
                 peak[device] = size
-        if self._is_whole(state.instance):
-            self._whole[instance] = _name(state.spec, state.instance)
-        event = self._event(state, state.instance, peak)
+        whole = instance in self._whole or self._has_answered(state.instance)
+        event = self._event(state, state.instance, peak, whole=whole)
+        if whole:
+            self._whole[instance] = _name(state.spec, state.instance), event.peak
         news = (
             event.peak
             or event.claim != _known(state.instance.claim, peak)
@@ -68,29 +70,27 @@ class Peaks:
     def forget(self) -> None:
         """Lets go of those that have ended; what whole loads held is kept for the next."""
         for instance in self._living.keys() - self._fleet.instances.keys():
-            peak, name = self._living.pop(instance), self._whole.pop(instance, None)
+            del self._living[instance]
             self._said.pop(instance, None)
-            if name is None:
-                continue
-            past = self._past.setdefault(name, {})
-            for device, size in peak.items():
-                if size >= PLAUSIBLE:
-                    past[device] = [size, *past.get(device, ())][:RECENT]
+            if instance in self._whole:
+                name, peak = self._whole.pop(instance)
+                past = self._past.setdefault(name, {})
+                past.update({device: [size, *past.get(device, ())][:RECENT] for device, size in peak.items()})
 
-    def _is_whole(self, instance: Instance) -> bool:
-        """Whether it has answered, or begun to, since it is ready."""
-        return instance.phase is Phase.READY and self._fleet.use[instance.id].last > instance.since
+    def _has_answered(self, instance: Instance) -> bool:
+        """Whether it has, or has begun to: else it was last used when it became ready, or began to drain."""
+        return self._fleet.use[instance.id].last > instance.since
 
-    def _event(self, state: ModelState, instance: Instance, peak: Mapping[DeviceId, int]) -> Measured:
-        past = self._past.get(_name(state.spec, instance), {})
-        learned = {device: max(size, state.claim.get(device, 0)) for device, size in peak.items()}
-        told = {device: size for device, size in peak.items() if size > _expected(state.spec, device)}
-        if instance.id in self._whole:
-            plain = {device: size for device, size in peak.items() if size >= PLAUSIBLE}
-            learned |= {device: next_claim([size, *past.get(device, ())]) for device, size in plain.items()}
-            told |= plain
+    def _event(self, state: ModelState, instance: Instance, peak: Mapping[DeviceId, int], *, whole: bool) -> Measured:
+        spec, past = state.spec, self._past.get(_name(state.spec, instance), {})
         claim = {device: max(size, instance.claim.get(device, 0)) for device, size in peak.items()}
-        return Measured(instance.id, claim, learned, told)
+        learned = {device: max(size, state.claim.get(device, 0)) for device, size in peak.items()}
+        least = PLAUSIBLE if whole else math.inf
+        figures = {device: size for device, size in peak.items() if size >= least or size > _expected(spec, device)}
+        if whole:
+            nexts = {device: next_claim([size, *past.get(device, ())]) for device, size in figures.items()}
+            learned |= {device: max(size, spec.told.get(device, 0)) for device, size in nexts.items()}
+        return Measured(instance.id, claim, learned, figures)
 
 
 def _name(spec: ModelSpec, instance: Instance) -> tuple[str, str]:

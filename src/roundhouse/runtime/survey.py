@@ -47,6 +47,7 @@ class Survey:
         self._trees = trees
         self._post = post
         self._peaks = peaks
+        self._told: dict[InstanceId, int] = {}
         self._lock = asyncio.Lock()
         self.last: Reading | None = None
 
@@ -71,17 +72,29 @@ class Survey:
         self._post(Surveyed(tuple(self._devices(reading))))
         for instance, sizes in reading.ours.items():
             self._measured(instance, sizes)
+        for instance in self._told.keys() & self._fleet.instances.keys():
+            self._hear(instance)
         self._peaks.forget()
+        self._told = {instance: size for instance, size in self._told.items() if instance in self._fleet.instances}
         return reading
 
     def told(self, instance: InstanceId, size: int) -> None:
-        """What an engine says it holds counts where nobody can measure it: on a GPU without per-process figures."""
-        model = self._fleet.instances.get(instance)
-        if model is None or (self.last is not None and self.last.ours.get(instance)):
-            return
+        """What an engine says it holds counts where nobody can measure it: on a GPU without per-process figures.
+
+        Whether it can be measured, the next reading shows; without a process here it is known already.
+        """
+        self._told[instance] = size
+        if instance not in self._trees():
+            self._hear(instance)
+
+    def _hear(self, instance: InstanceId) -> None:
         devices = [name for name in self._claim(instance) if not is_seat(name)]
-        if len(devices) == 1:
-            self._measured(instance, {devices[0]: size})
+        if len(devices) != 1 or self.last is None:
+            return
+        device = devices[0]
+        seen = self.last.ours.get(instance, {})
+        if not seen.get(device) and (device in self.last.opaque or device not in seen):
+            self._measured(instance, {device: self._told[instance]})
 
     async def settled(self, instance: InstanceId, *, process_stays: bool = False) -> bool:
         """Waits until the memory of an engine that has ended is back; False if it is not within 30 s.
