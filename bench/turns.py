@@ -93,13 +93,23 @@ def run(policy: str, workload: Workload, folder: Path, build: Build, preload: Pa
         check_slowed(engine)
         stage = Stage(port, marks_tasks)
         before: Counter[str] = Counter()
+        ticks = processor()
         asyncio.run(play(stage, workload, seed, lambda: before.update(loads(engine))))
         end = stage.now()
         counted = dict(loads(engine) - before)
+        busy, idle = (now - then for now, then in zip(processor(), ticks, strict=True))
     found = {"name": title, **summary(stage.records, workload.lead_in, end)}
     found |= {"switches": sum(counted.values()), "loads_by_model": counted}
+    found["processor_busy"] = round(busy / (busy + idle), 2)
     (folder / "requests.json").write_text(json.dumps([row(record) for record in stage.records]))
     return found
+
+
+def processor() -> tuple[int, int]:
+    """Ticks that this machine's processors were busy and idle (proc(5)): a row measured on a busy one says little."""
+    figures = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = figures[3] + figures[4]
+    return sum(figures) - idle, idle
 
 
 def row(record: Record) -> list[Any]:
@@ -112,7 +122,7 @@ def table(workload: Workload, rows: dict[str, dict[str, Any]]) -> str:
     """Markdown. Waits are to the first token, in seconds as played."""
     models = list(workload.models)
     head = ["program", "done", "mean wait", "p95", "worst", *(f"worst {model}" for model in models)]
-    head += ["switches", "not served", "failed"]
+    head += ["switches", "not served", "failed", "CPU busy"]
     lines = [
         f"**{workload.title}**: {workload.seconds:g} s, max_wait {workload.max_wait / SCALE:g} s",
         "",
@@ -123,6 +133,7 @@ def table(workload: Workload, rows: dict[str, dict[str, Any]]) -> str:
         cells = [str(found["done"]), *(seconds(found[key]) for key in ("mean_wait_s", "p95_wait_s", "worst_wait_s"))]
         cells += [seconds(found["worst_wait_by_model_s"].get(model)) for model in models]
         cells += [str(found["switches"]), unserved(found), str(found["failed"])]
+        cells.append(f"{found['processor_busy']:.0%}")
         lines.append(f"| {found['name']} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *compared(rows), *bounded(workload, rows)])
 

@@ -154,10 +154,10 @@ def workloads() -> list[Workload]:
     rarer = {name: Played(15.0) for name in ("alpha", "beta", "gamma")}
     return [
         Workload(
-            "agents", "three agents, one model each", 30, 110, 120, big, tuple(agent(name) for name in big)
+            "agents", "three agents, one model each", 30, 100, 120, big, tuple(agent(name) for name in big)
         ),
         Workload(
-            "overload", "overloaded alpha, rare beta and gamma", 5, 60, 75, rarer,
+            "overload", "overloaded alpha, rare beta and gamma", 5, 50, 75, rarer,
             (*(busy("alpha") for _ in range(8)), rare("beta", 90.0), rare("gamma", 120.0)),
         ),
         Workload(
