@@ -397,6 +397,7 @@ class Box:
             assert not self.waiting
             return
         self._check_idle()
+        self._check_budgets()
         self._check_bounds()
         self._check_free_slots()
         self._check_leavers(before, actions)
@@ -420,7 +421,7 @@ class Box:
                     engine.unload_asked = False
             left = was is not None and was.phase is Phase.READY and now.phase in (Phase.DRAINING, Phase.STOPPING)
             if left:
-                self._check_reason_to_leave(engine, now.for_room)
+                self._check_reason_to_leave(engine, now.for_room, before)
             nobody = (
                 engine.ready_at is None
                 and not engine.asked
@@ -428,14 +429,14 @@ class Box:
             )
             engine.unwanted_since = (engine.unwanted_since or self.now) if nobody else None
 
-    def _check_reason_to_leave(self, engine: Engine, for_room: bool) -> None:
+    def _check_reason_to_leave(self, engine: Engine, for_room: bool, before: Fleet) -> None:
         spec = self.specs[engine.model]
         assert engine.ready_at is not None
         if for_room:
             assert not spec.pinned, "a pinned model had to make room"
             assert self.now >= engine.ready_at + spec.min_resident, "min_resident was not kept"
             self._check_turn_is_over(engine)
-        elif not engine.unload_asked:
+        elif not engine.unload_asked and not self._overgrown(engine, before):
             assert spec.ttl is not None, "left without reason"
             assert not spec.pinned, "left without reason"
             assert self.now >= engine.used + spec.ttl, "left before its ttl"
@@ -528,6 +529,29 @@ class Box:
             and self.specs[e.model].kind is Kind.CHAT
             and not self.specs[e.model].remote
         ]
+
+    def _overgrown(self, engine: Engine, before: Fleet) -> bool:
+        """Whether engines held more than a device may give, on one that this one was on, beside others."""
+        were = {i.id for i in before.live() if i.phase in PRESENT}
+        there = [e for number, e in self.engines.items() if number in were]
+        for device, size in engine.claim.items():
+            held = [e.claim.get(device, 0) for e in there]
+            if size and sum(held) > self.fleet.devices[device].total and sum(map(bool, held)) > 1:
+                return True
+        return False
+
+    def _present(self, engine: Engine) -> bool:
+        instance = self.fleet.models[engine.model].instance
+        return instance is not None and instance.phase in PRESENT
+
+    def _check_budgets(self) -> None:
+        """More than the budget is held only where nobody may leave, or only by one."""
+        for device in self.fleet.devices.values():
+            there = [e for e in self.engines.values() if self._present(e) and e.claim.get(device.id)]
+            may = [e for e in there if e.ready_at is not None and not self.specs[e.model].pinned]
+            excess = sum(e.claim[device.id] for e in there) - device.total
+            alone = len(there) < 2
+            assert excess <= 0 or alone or sum(e.claim[device.id] for e in may) < excess, f"too much on {device.id}"
 
     def _check_turn_is_over(self, engine: Engine) -> None:
         """Who is told to leave had its quantum, or no work and nothing worth waiting for (spec D4)."""

@@ -10,7 +10,18 @@ from dataclasses import replace
 
 import pytest
 
-from roundhouse.core.model import Asked, Device, Fleet, ModelSpec, ModelState, Phase, Policy, Ticket, Want
+from roundhouse.core.model import (
+    Asked,
+    Device,
+    Fleet,
+    Measured,
+    ModelSpec,
+    ModelState,
+    Phase,
+    Policy,
+    Ticket,
+    Want,
+)
 from roundhouse.core.shares import Shares
 from roundhouse.core.turns import Want as Wanted
 from roundhouse.core.turns import max_wait, place_in_queue, rank, want_of
@@ -377,3 +388,73 @@ def test_d10_the_evicted_model_returns_when_the_load_failed_and_its_clients_wait
     refusal, again = story.hears()
     assert refusal.ticket.id == 1
     assert again == start(3, "alpha")
+
+
+def test_d1_where_engines_grew_beyond_the_budget_who_is_missed_least_leaves():
+    specs = [ModelSpec(name, claim={"gpu0": 3}) for name in ("alpha", "beta", "gamma")]
+    story = Story(Fleet(specs, [Device("gpu0", 10)]))
+    for number, spec in enumerate(specs, 1):
+        story.asks(number, spec.id) << start(number, spec.id, gpu0=3)
+        story >> ready(number, 1) << grant(number, number)
+        if spec.id != "alpha":
+            story >> done(number) << nothing
+        story.now += 5.0
+    story >> Measured(3, {"gpu0": 5}, {"gpu0": 5}) << stop(2, "beta", "more is held on gpu0 than it may give")
+    assert story.phase("alpha") is story.phase("gamma") is Phase.READY
+
+
+def test_d1_but_never_the_last_one_that_is_there():
+    story = loaded(two())
+    story >> Measured(1, {"gpu0": 11}, {"gpu0": 11}) << nothing
+    assert story.phase("alpha") is Phase.READY
+
+
+def test_d1_figures_of_one_place_hold_for_those_like_it():
+    told = {"gpu0": 8}
+    spec = ModelSpec("m", claim={"gpu0": 4, "port:1": 1}, elsewhere=({"gpu1": 4}, {"gpu0": 2, "gpu1": 2}), told=told)
+    story = Story(Fleet([spec], [Device("gpu0", 10), Device("gpu1", 6), Device("port:1", 1)]))
+    story.asks(1, "m") << start(1, "m", **{"gpu0": 4, "port:1": 1})
+    story >> Measured(1, {"gpu0": 7}, {"gpu0": 7}) << nothing
+    state = story.fleet.models["m"]
+    assert state.claim == {"gpu0": 8, "port:1": 1}  # what its engine is told to take is promised to it
+    assert state.elsewhere == ({"gpu1": 6}, {"gpu0": 2, "gpu1": 2})  # no more than there is; a divided one is another
+
+
+# --- several places (spec D1) ---
+
+
+def places(*free: int) -> Story:
+    """Two models that may run on either of two GPUs, which have that much; `other` holds some of each."""
+    specs = [ModelSpec(n, claim={"gpu0": 6}, elsewhere=({"gpu1": 6},)) for n in ("alpha", "beta", "gamma")]
+    return Story(Fleet(specs, [Device("gpu0", free[0]), Device("gpu1", free[1])]))
+
+
+def test_d1_a_model_runs_on_the_first_of_its_places_that_is_free():
+    story = places(10, 10)
+    story.asks(1, "alpha") << start(1, "alpha", gpu0=6)
+    story.asks(2, "beta") << start(2, "beta", gpu1=6)
+
+
+def test_d1_and_where_none_is_free_on_the_one_that_costs_least():
+    story = places(10, 10)
+    story.asks(1, "alpha") << start(1, "alpha", gpu0=6)
+    story >> ready(1, 1) << grant(1, 1)
+    story.asks(2, "beta") << start(2, "beta", gpu1=6)
+    story >> ready(2, 1) << grant(2, 2)
+    story >> done(1) << nothing
+    story.now = 5.0
+    story >> done(2) << nothing
+    story.asks(3, "alpha") << grant(3, 1)  # alpha is asked for more often
+    story >> done(3) << nothing
+    story.asks(4, "gamma") << stop(2, "beta", "room for gamma")
+    story >> gone(2) << start(3, "gamma", gpu1=6)
+
+
+def test_d1_a_place_that_can_never_hold_it_is_passed_over():
+    places(4, 10).asks(1, "alpha") << start(1, "alpha", gpu1=6)
+
+
+def test_d2_two_loads_go_on_at_the_same_time_on_two_devices():
+    story = places(20, 10)
+    story.asks(1, "alpha") << start(1, "alpha", gpu0=6)
+    story.asks(2, "beta") << start(2, "beta", gpu1=6)  # not on gpu0, where alpha is being loaded

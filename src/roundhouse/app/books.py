@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from roundhouse.observe.store import Store
 
 _EVICTIONS = {"idle": "ttl", "unload asked": "asked"}
-"""The planner's words for why a loaded model leaves, as metrics have them; room for another model apart."""
+_BEGINNINGS = {"room for ": "room", "more is held ": "memory"}
+"""The planner's words for why a loaded model leaves, as metrics have them: whole, and how they begin."""
 
 
 class Books:
@@ -161,7 +162,8 @@ class Books:
         self._publish(event)
 
     def _evicted(self, action: Stop) -> None:
-        reason = _EVICTIONS.get(action.reason, "room" if action.reason.startswith("room for") else None)
+        begun = next((word for start, word in _BEGINNINGS.items() if action.reason.startswith(start)), None)
+        reason = _EVICTIONS.get(action.reason, begun)
         if reason == "room":
             self._metrics.switched()
         if reason is not None:

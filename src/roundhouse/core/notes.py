@@ -296,16 +296,17 @@ def _relearn(fleet: Fleet, state: ModelState, measured: set[DeviceId], sizes: Cl
     More than a device has must not make a model impossible that has just run there: it then has it for itself.
     """
 
-    def at_most(device: DeviceId, size: int) -> int:
-        return min(size, fleet.devices[device].total) if device in fleet.devices else size
+    def within(device: DeviceId, size: int) -> int:
+        least = max(size, state.spec.told.get(device, 0))
+        return min(least, fleet.devices[device].total) if device in fleet.devices else least
 
     def renewed(claim: Claim) -> Claim:
         own = _memory_of(claim)
         if own == measured:
-            return {**claim, **{device: at_most(device, size) for device, size in sizes.items()}}
+            return {**claim, **{device: within(device, size) for device, size in sizes.items()}}
         if len(own) == len(sizes) == 1 and "ram" not in {*own, *sizes}:
             (device,), (size,) = own, sizes.values()
-            return {**claim, device: at_most(device, size)}
+            return {**claim, device: within(device, size)}
         return claim
 
     change(fleet, state, claim=renewed(state.claim), elsewhere=tuple(renewed(claim) for claim in state.elsewhere))

@@ -7,11 +7,12 @@ The same picture, event and time always give the same picture and actions. The r
             priority, by fair share between keys and users (`shares`), by arrival; a background task of an unloaded
             model goes to a loaded one
 3. give up  a load that nobody waits for any more; retire what was idle for its `ttl` (`keeping`)
-4. room     models that are waited for get room in their turn: free memory, or the places that are least regretted
+4. shrink   where engines turned out to hold more than a device may give, who is missed least leaves
+5. room     models that are waited for get room in their turn: free memory, or the places that are least regretted
             (`room`) of those whose own turn is over (`turns`). Who must leave drains first (answers are never cut,
             spec D3); whose place is not needed any more is called back
-5. stop     what has drained
-6. start    what has room, one load per device at a time
+6. stop     what has drained
+7. start    what has room, one load per device at a time
 
 They are applied until they decide nothing more: who is called back may be granted to, who starts may be in the way.
 Two short ways skip the rules where they could decide nothing: a request for a free slot with nobody waiting, and a
@@ -30,7 +31,7 @@ from roundhouse.core.keeping import idle_limit
 from roundhouse.core.lifecycle import Cue
 from roundhouse.core.model import Arrived, Departed, Event, Grant, Granted, Instance, Phase, Start, Stop, Use
 from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
-from roundhouse.core.room import candidates, plan_room
+from roundhouse.core.room import candidates, overgrown, plan_room
 from roundhouse.core.shares import UNKNOWN_ANSWER
 from roundhouse.core.turns import has_free_slot, place_in_queue, tenure, wanted_since
 from roundhouse.errors import NoRoom, QueueTimeout
@@ -74,6 +75,7 @@ def _apply_rules(fleet: Fleet, now: float, actions: list[Action]) -> None:
     if fleet.closing:
         _stop(fleet, now, actions)
         return
+    _shrink(fleet, now)
     plan = plan_room(fleet, now)
     _refuse_unplaceable(fleet, plan, now, actions)
     _send_away(fleet, plan, now)
@@ -229,8 +231,14 @@ def _refuse_unplaceable(fleet: Fleet, plan: Plan, now: float, actions: list[Acti
             notes.give_up_waiting(fleet, state, error, now, actions)
 
 
+def _shrink(fleet: Fleet, now: float) -> None:
+    """Rule 4: more than the budget is held only for as long as answers take to end."""
+    for instance, device in overgrown(fleet, now):
+        move(fleet, instance, Cue.TOLD_TO_LEAVE, now, leaving=f"more is held on {device} than it may give")
+
+
 def _send_away(fleet: Fleet, plan: Plan, now: float) -> None:
-    """Rule 4: exactly those leave whose place is needed; the others are called back."""
+    """Rule 5: exactly those leave whose place is needed; the others are called back."""
     for instance in fleet.live():
         for_whom = plan.leave.get(instance.id)
         leaving = f"room for {for_whom}"
@@ -243,7 +251,7 @@ def _send_away(fleet: Fleet, plan: Plan, now: float) -> None:
 
 
 def _stop(fleet: Fleet, now: float, actions: list[Action]) -> None:
-    """Rule 5: a drained engine is stopped; with a `drain_timeout` set, also one that did not drain in time."""
+    """Rule 6: a drained engine is stopped; with a `drain_timeout` set, also one that did not drain in time."""
     limit = fleet.policy.drain_timeout
     for instance in fleet.live():
         current = instance
@@ -258,7 +266,7 @@ def _stop(fleet: Fleet, now: float, actions: list[Action]) -> None:
 
 
 def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
-    """Rule 6."""
+    """Rule 7."""
     for model, claim in plan.start.items():
         state = fleet.models[model]
         if state.instance is not None or (state.asked is None and not state.queue):

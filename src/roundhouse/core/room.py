@@ -62,6 +62,26 @@ def plan_room(fleet: Fleet, now: float) -> Plan:
     return _Planning(fleet, now).run()
 
 
+def overgrown(fleet: Fleet, now: float) -> list[tuple[Instance, DeviceId]]:
+    """Who must leave as engines turned out to hold more than the budget of a device, and of which.
+
+    Never the last one there, whose claim may be more than the device has: it has run there, so it may go on.
+    """
+    found: dict[InstanceId, tuple[Instance, DeviceId]] = {}
+    present = [i for i in fleet.live() if i.phase in {Phase.STARTING, Phase.READY}]
+    for device in fleet.devices.values():
+        there = [i for i in present if i.claim.get(device.id) and i.id not in found]
+        excess = sum(i.claim[device.id] for i in there) - device.total
+        if excess <= 0 or len(there) < 2:
+            continue
+        may = [i for i in there if i.phase is Phase.READY and not fleet.models[i.model].spec.pinned]
+        offers = [Offer(i.id, i.claim, regret_of(fleet, i, now)) for i in may]
+        chosen = least_regret_set({device.id: excess}, {}, offers)
+        leaving = {offer.key for offer in chosen[0]} if chosen is not None else set()
+        found |= {i.id: (i, device.id) for i in may if i.id in leaving}
+    return list(found.values())
+
+
 def candidates(fleet: Fleet, now: float) -> list[tuple[ModelState, Want]]:
     """Models that somebody waits for and that are not here, whose turn is next at the front."""
     found = []

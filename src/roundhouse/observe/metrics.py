@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
 KEY_CLASSES = frozenset({"anonymous", "key", "admin"})
-EVICTION_REASONS = frozenset({"room", "ttl", "asked", "settings", "closing"})
+EVICTION_REASONS = frozenset({"room", "ttl", "asked", "settings", "memory", "closing"})
 TASKS = frozenset(
     {
         *("title", "tags", "follow_up", "query", "emoji", "autocomplete", "image_prompt", "function_calling"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 
 from roundhouse.app.doctor import whose
 from roundhouse.runtime.occupants import Occupant, listeners
@@ -55,9 +56,11 @@ def test_e3_what_has_a_live_keeper_is_no_stray(box):
         kept = controller.go("sleep", "60", env=os.environ | {"ROUNDHOUSE_ENGINE": f"{box.install}:m"})["pid"]
         assert {pid for pid, mark in whose.without_keeper(visit).items() if mark.install == box.install} == {stray.pid}
         controller.close()
-        keeper.process.kill()
-        keeper.process.wait()
+        with os.fdopen(os.pidfd_open(kept)) as ended:
+            keeper.process.kill()
+            keeper.process.wait()
+            assert select.select([ended], [], [], 10)[0]  # the main process goes with its keeper
         assert whose.keepers(visit) == {keeper.socket: None}
-        assert kept not in whose.without_keeper(visit)  # the main process goes with its keeper
+        assert kept not in whose.without_keeper(visit)
     finally:
         keeper.end()

@@ -501,7 +501,7 @@ def test_an_unprivileged_router_runs_a_unit_by_polkit(box, as_games, may):
     folder = installed(box, unit)
     may(unit)
     said = as_games("run_named", str(box.folder), box.install, unit)
-    stopped, killed = "Exit(code=-15, by_us=True)", "Exit(code=-9, by_us=True)"
+    stopped, killed = "Exit(code=-15, by_us=True, starved=False)", "Exit(code=-9, by_us=True, starved=False)"
     assert said.splitlines() == [NO_ACCESS, "started", stopped, NO_ACCESS, killed, "found 1", "done"]
     assert box.show(unit, "ActiveState") == "inactive"
     (folder / "50-roundhouse.conf").unlink()
@@ -542,4 +542,4 @@ def test_an_unprivileged_router_makes_no_units_of_the_system(box, as_games):
 def test_an_unprivileged_router_has_its_own_manager(box, as_games):
     box.lab.start_user_manager(5)
     said = as_games("run_user", str(box.folder), box.install)
-    assert said.splitlines()[-2:] == ["Exit(code=-15, by_us=True)", "done"]
+    assert said.splitlines()[-2:] == ["Exit(code=-15, by_us=True, starved=False)", "done"]
