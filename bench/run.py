@@ -1,6 +1,6 @@
 """`make bench`: Roundhouse beside its peers, in one run on this machine. Prints tables, writes bench/results/latest.json.
 
-    python -m bench.run [--quick] [--only relay|switch]
+    python -m bench.run [--quick] [--only relay|switch|decide]
 
 A benchmark, not a test: nothing fails because of a figure. Each row is the median of `--rounds` rounds; the rounds go
 through all programs in turn, so that a machine whose speed drifts is unfair to nobody.
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench import programs, switching
+from bench import decisions, programs, switching
 
 RESULTS = programs.ROOT / "bench" / "results"
 Start = Callable[[Path, int], AbstractContextManager[programs.Running]]
@@ -132,7 +132,7 @@ def machine() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer requests, one round")
-    parser.add_argument("--only", choices=("relay", "switch"))
+    parser.add_argument("--only", choices=("relay", "switch", "decide"))
     parser.add_argument("--peers", default="fastapi,litellm", help="which peers besides Roundhouse")
     parser.add_argument("--llama-server", help="llama-server program for the switch; default: as Roundhouse finds it")
     asked = parser.parse_args()
@@ -140,12 +140,16 @@ def main() -> None:
     found: dict[str, object] = {"machine": machine()}
     with tempfile.TemporaryDirectory(prefix="rh-bench-") as place:
         folder = Path(place)
-        if asked.only != "switch":
+        if asked.only in {None, "decide"}:
+            costs = decisions.measure(20_000 if asked.quick else 60_000)
+            found["decide"] = costs
+            print(f"\n{decisions.table(costs)}\n")
+        if asked.only in {None, "relay"}:
             proxies = ["roundhouse", *(p for p in asked.peers.split(",") if p)]
             rows = relay(folder, requests, rounds, proxies)
             found["relay"] = rows
             print(f"\n{relay_table(rows)}\n")
-        if asked.only != "relay":
+        if asked.only in {None, "switch"}:
             rows = switching.measure(folder, 3 if asked.quick else 10, asked.llama_server)
             found["switch"] = rows
             print(f"\n{switching.table(rows)}\n")

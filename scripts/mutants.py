@@ -25,9 +25,18 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = Path("src/roundhouse/core")
-MODULES = ("planner", "room", "memory", "tasks", "notes", "lifecycle", "waiting", "catalog")
-EXAMPLES = [f"tests/core/test_{name}.py" for name in ("planner", "memory", "lifecycle", "waiting", "catalog")]
-SIMULATION = ["tests/core/test_box_simulation.py"]
+MODULES = (
+    *("planner", "room", "memory", "turns", "shares", "habits", "keeping", "forecast", "margins", "tasks", "notes"),
+    *("lifecycle", "waiting", "catalog"),
+)
+EXAMPLES = [
+    f"tests/core/test_{name}.py"
+    for name in (
+        *("planner", "turns", "memory", "shares", "habits", "keeping", "forecast", "margins", "tasks", "lifecycle"),
+        *("waiting", "catalog"),
+    )
+]
+SIMULATION = ["tests/core/test_box_simulation.py", "tests/core/test_workloads.py"]
 SECONDS_PER_RUN = 240
 
 OPPOSITES: dict[type[ast.AST], type[ast.AST]] = {

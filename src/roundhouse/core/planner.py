@@ -61,16 +61,17 @@ def whole_step(fleet: Fleet, event: Event, now: float) -> list[Action]:
     actions: list[Action] = []
     notes.note(fleet, event, now, actions)
     for _ in range(MOST_PASSES):
-        before = dict(fleet.models)
-        _apply_rules(fleet, now, actions)
+        _refuse_overdue(fleet, now, actions)
+        _grant(fleet, now, actions)
+        before = dict(fleet.models)  # what these two did, the rest has seen
+        _make_room(fleet, now, actions)
         if fleet.models == before:
             break
     return actions
 
 
-def _apply_rules(fleet: Fleet, now: float, actions: list[Action]) -> None:
-    _refuse_overdue(fleet, now, actions)
-    _grant(fleet, now, actions)
+def _make_room(fleet: Fleet, now: float, actions: list[Action]) -> None:
+    """Rules 3 to 7."""
     _give_up_and_retire(fleet, now)
     if fleet.closing:
         _stop(fleet, now, actions)

@@ -115,6 +115,8 @@ class _Planning:
         if waiting := candidates(fleet, self._now):
             limits = Limits(fleet)
             tenures = [found for instance in fleet.live() if (found := turns.tenure(fleet, instance)) is not None]
+            if not any(want.asked for _, want in waiting):
+                tenures = [found for found in tenures if found.earliest() <= self._now]
             offers = [
                 (t, Offer(t.instance.id, t.instance.claim, regret_of(fleet, t.instance, self._now))) for t in tenures
             ]

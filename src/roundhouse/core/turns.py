@@ -143,6 +143,12 @@ class Tenure:
         kept = max(self.quantum, want.due) if self.busy else min(self.lingers, want.due)
         return max(kept, self.settled)
 
+    def earliest(self) -> float:
+        """No want that came by itself makes it leave before this time."""
+        if self.leaving or self.in_order or not self.busy:
+            return AT_ONCE
+        return max(self.quantum, self.settled)
+
     def times(self) -> tuple[float, ...]:
         """When `until` may change by time alone, the wants' own times apart."""
         if self.in_order:
