@@ -49,9 +49,9 @@ def cost(limit, idle, worth):
 def test_d8_no_limit_within_the_bounds_would_have_cost_less_but_for_the_margin(idle, worth):
     limit = adapted(worth, idle)
     assert TTL_LEAST <= limit <= TTL_MOST
-    best = min(cost(min(max(other, TTL_LEAST), TTL_MOST), idle, worth) for other in (0.0, worth, *idle))
-    margin = (LATER - 1) * limit * len(idle)
-    assert cost(limit, idle, worth) <= best + margin + 1e-6
+    others = [min(max(other, TTL_LEAST), TTL_MOST) for other in (0.0, worth, *idle)]
+    best = min(cost(other, idle, worth) + (LATER - 1) * other * len(idle) for other in others)
+    assert cost(limit, idle, worth) <= best + 1e-6
 
 
 @given(GAPS, st.floats(30.0, TTL_MOST / 10))

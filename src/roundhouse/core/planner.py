@@ -31,7 +31,7 @@ from roundhouse.core.keeping import idle_limit
 from roundhouse.core.lifecycle import Cue
 from roundhouse.core.model import Arrived, Departed, Event, Grant, Granted, Instance, Phase, Start, Stop, Use
 from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
-from roundhouse.core.room import candidates, overgrown, plan_room
+from roundhouse.core.room import overgrown, plan_room, waiting
 from roundhouse.core.shares import UNKNOWN_ANSWER
 from roundhouse.core.turns import has_free_slot, place_in_queue, tenure, wanted_since
 from roundhouse.errors import NoRoom, QueueTimeout
@@ -318,10 +318,10 @@ def _turn_times(fleet: Fleet, now: float) -> list[float]:
     """When a model that is waited for is due, and when those that are loaded have kept their places for long enough."""
     if not fleet.queued and all(state.asked is None for state in fleet.models.values()):
         return []
-    waiting = candidates(fleet, now)
-    if not waiting:
+    wants = waiting(fleet)
+    if not wants:
         return []
-    times = [want.due for _, want in waiting]
+    times = [want.due for _, want in wants]
     for instance in fleet.live():
         if (found := tenure(fleet, instance)) is not None:
             times += found.times()

@@ -82,16 +82,20 @@ def overgrown(fleet: Fleet, now: float) -> list[tuple[Instance, DeviceId]]:
     return list(found.values())
 
 
-def candidates(fleet: Fleet, now: float) -> list[tuple[ModelState, Want]]:
-    """Models that somebody waits for and that are not here, whose turn is next at the front."""
+def waiting(fleet: Fleet) -> list[tuple[ModelState, Want]]:
+    """Models that somebody waits for and that are not here."""
     found = []
     for state in fleet.models.values():
         if state.instance is None and (state.queue or state.asked is not None):
             want = turns.want_of(state, fleet.policy)
             if want is not None:
                 found.append((state, want))
-    found.sort(key=lambda item: turns.rank(item[1], now))
     return found
+
+
+def candidates(fleet: Fleet, now: float) -> list[tuple[ModelState, Want]]:
+    """The same in the order of their turns."""
+    return sorted(waiting(fleet), key=lambda item: turns.rank(item[1], now))
 
 
 class _Planning:
@@ -112,15 +116,15 @@ class _Planning:
 
     def run(self) -> Plan:
         fleet, plan = self._fleet, self._plan
-        if waiting := candidates(fleet, self._now):
+        if wants := candidates(fleet, self._now):
             limits = Limits(fleet)
             tenures = [found for instance in fleet.live() if (found := turns.tenure(fleet, instance)) is not None]
-            if not any(want.asked for _, want in waiting):
+            if not any(want.asked for _, want in wants):
                 tenures = [found for found in tenures if found.earliest() <= self._now]
             offers = [
                 (t, Offer(t.instance.id, t.instance.claim, regret_of(fleet, t.instance, self._now))) for t in tenures
             ]
-            for state, want in waiting:
+            for state, want in wants:
                 places = limits.possible(state)
                 if isinstance(places, Hindrance):
                     (plan.blocked if places.by_others else plan.impossible)[state.spec.id] = places.reason

@@ -163,13 +163,14 @@ def tenure(fleet: Fleet, instance: Instance) -> Tenure | None:
     if state.spec.pinned or not (leaving or instance.phase is Phase.READY):
         return None
     own, use = wanted_since(state), fleet.use[instance.id]
+    busy = own is not None or use.active > use.chores
     quantum = instance.turn + turn_length(state, policy)
     return Tenure(
         instance,
         own,
-        busy=own is not None or use.active > use.chores,
+        busy=busy,
         quantum=quantum,
-        lingers=_lingers_until(fleet, instance, state, quantum),
+        lingers=AT_ONCE if busy else _lingers_until(fleet, instance, state, quantum),
         settled=instance.since + state.spec.min_resident,
         leaving=leaving,
         in_order=policy.max_wait == 0,
