@@ -154,9 +154,9 @@ class Scheduling(Section):
     """Who is served when, and which model stays loaded."""
 
     max_wait: DurationOrAuto = "auto"
-    """Longest wait before a model gets its turn; `auto` is the longer of 60 s and 5 times its load time."""
+    """Longest wait before a model gets its turn; `auto`: 5 load times, 60 s to half of `queue.timeout`; 0s: FIFO."""
     linger: Linger = "auto"
-    """How long a model stays for a live session's think time."""
+    """How long an idle model stays while others wait; `auto`: through a live session's think time if that pays."""
     prefetch: Literal["off", "next", "learned"] = "next"
     """Whose weights are read into the page cache ahead."""
     queue: Queue = Queue()
