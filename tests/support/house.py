@@ -94,9 +94,18 @@ class Place:
         return self.folder / f"gate-{name}"
 
     def write(self, models: Mapping[str, dict[str, Any]] | list[Scripted], **settings: object) -> None:
-        """Writes the configuration (JSON is YAML)."""
+        """Writes the configuration (JSON is YAML).
+
+        Switches follow in the order of arrival, which nobody has to wait a minute for; `scheduling` may say otherwise.
+        """
+        scheduling = {"max_wait": "0s"} | dict(settings.pop("scheduling", {}))  # type: ignore[call-overload]
         named = {m.name: m.config for m in models} if isinstance(models, list) else dict(models)
-        ours = {"listen": f"127.0.0.1:{self.port}", "state_dir": str(self.state), "devices": {"ram": "1GiB"}}
+        ours = {
+            "listen": f"127.0.0.1:{self.port}",
+            "state_dir": str(self.state),
+            "devices": {"ram": "1GiB"},
+            "scheduling": scheduling,
+        }
         self.preloaded = [name for name, model in named.items() if model.get("preload")]
         self.file.write_text(json.dumps(ours | settings | {"models": named}))
 
