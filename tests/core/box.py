@@ -706,7 +706,8 @@ class Box:
     def _want_before(self, model: str, before: Fleet, event: Event) -> tuple[float, float, int, bool] | None:
         """How a model was wanted that has started in this step: what an operator asked for is forgotten by now."""
         want, asked = self._want(model), before.models[model].asked
-        if self._asked_again(event, before) == model:
+        asked_now = isinstance(event, Asked) and event.want is Want.LOAD and event.model == model
+        if asked is None and (asked_now or self._asked_again(event, before) == model):
             asked = self.now
         if asked is None:
             return want
