@@ -93,6 +93,9 @@ def least_regret_set(claim: Claim, room: Room, offers: Sequence[Offer]) -> tuple
     many offers, the best of those looked at.
     """
     missing = lacking(claim, room)
+    for device, size in missing.items():
+        if sum([offer.claim.get(device, 0) for offer in offers]) < size:
+            return None
     useful = [offer for offer in offers if any(size and device in missing for device, size in offer.claim.items())]
     useful.sort(key=lambda offer: (*_density(offer, missing), offer.key))
     search = _Search(claim, useful)

@@ -28,9 +28,9 @@ from roundhouse.core.model import Kind, Phase, is_seat
 from roundhouse.core.turns import reload_cost, wanted_since
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from roundhouse.core.memory import Regret
+    from roundhouse.core.memory import Regret, Room
     from roundhouse.core.model import Claim, DeviceId, Fleet, Instance, InstanceId, ModelState
     from roundhouse.core.turns import Tenure, Want
 
@@ -69,16 +69,19 @@ def overgrown(fleet: Fleet, now: float) -> list[tuple[Instance, DeviceId]]:
     """
     found: dict[InstanceId, tuple[Instance, DeviceId]] = {}
     present = [i for i in fleet.live() if i.phase in {Phase.STARTING, Phase.READY}]
-    for device in fleet.devices.values():
-        there = [i for i in present if i.claim.get(device.id) and i.id not in found]
-        excess = sum(i.claim[device.id] for i in there) - device.total
+    held: Room = {}
+    for instance in present:
+        give(held, instance.claim)
+    for device in (d for d, size in held.items() if d in fleet.devices and size > fleet.devices[d].total):
+        there = [i for i in present if i.claim.get(device) and i.id not in found]
+        excess = sum(i.claim[device] for i in there) - fleet.devices[device].total
         if excess <= 0 or len(there) < 2:
             continue
         may = [i for i in there if i.phase is Phase.READY and not fleet.models[i.model].spec.pinned]
         offers = [Offer(i.id, i.claim, regret_of(fleet, i, now)) for i in may]
-        chosen = least_regret_set({device.id: excess}, {}, offers)
+        chosen = least_regret_set({device: excess}, {}, offers)
         leaving = {offer.key for offer in chosen[0]} if chosen is not None else set()
-        found |= {i.id: (i, device.id) for i in may if i.id in leaving}
+        found |= {i.id: (i, device) for i in may if i.id in leaving}
     return list(found.values())
 
 
@@ -115,54 +118,55 @@ class _Planning:
                 give(self._coming, instance.claim)
 
     def run(self) -> Plan:
-        fleet, plan = self._fleet, self._plan
-        if wants := candidates(fleet, self._now):
-            limits = Limits(fleet)
-            tenures = [found for instance in fleet.live() if (found := turns.tenure(fleet, instance)) is not None]
-            if not any(want.asked for _, want in wants):
-                tenures = [found for found in tenures if found.earliest() <= self._now]
-            offers = [
-                (t, Offer(t.instance.id, t.instance.claim, regret_of(fleet, t.instance, self._now))) for t in tenures
-            ]
+        plan = self._plan
+        if wants := candidates(self._fleet, self._now):
+            limits = Limits(self._fleet)
+            offers = self._offers(any(want.asked for _, want in wants))
             for state, want in wants:
                 places = limits.possible(state)
                 if isinstance(places, Hindrance):
                     (plan.blocked if places.by_others else plan.impossible)[state.spec.id] = places.reason
-                else:
-                    self._place(state, want, [wanted(fleet, claim) for claim in places], offers)
+                elif fitting := [claim for claim in places if fits(claim, self._coming)]:
+                    self._give(state, fitting)
+                elif leaving := self._make_room(state, want, places, offers):
+                    offers = [(tenure, offer) for tenure, offer in offers if offer not in leaving]
         self._place_tasks()
         return plan
 
-    def _place(self, state: ModelState, want: Want, places: list[Claim], offers: list[tuple[Tenure, Offer]]) -> None:
-        """Gives one model its place: now, after others have left, or a promise."""
-        if self._started(state, places):
-            return
-        for claim in places:
-            if fits(claim, self._coming):
-                take(self._coming, claim)
-                return
-        willing = [o for t, o in offers if o.key not in self._plan.leave and t.until(want) <= self._now]
+    def _offers(self, asked: bool) -> list[tuple[Tenure, Offer]]:
+        """The places of those that may be asked to leave at this time by some want; `asked`: one is an operator's."""
+        fleet, found = self._fleet, []
+        for instance in fleet.live():
+            tenure = turns.tenure(fleet, instance)
+            if tenure is not None and (asked or tenure.earliest() <= self._now):
+                found.append((tenure, Offer(instance.id, instance.claim, regret_of(fleet, instance, self._now))))
+        return found
+
+    def _give(self, state: ModelState, fitting: Sequence[Claim]) -> None:
+        """Gives a place that is free or will be: the first that is free, best where nothing else is loaded now."""
+        free_now = [claim for claim in fitting if fits(claim, self._room)]
+        undisturbed = [claim for claim in free_now if self._loading.isdisjoint(claim)]
+        claim = (undisturbed or free_now or fitting)[0]
+        take(self._coming, claim)
+        if free_now:
+            take(self._room, claim)
+        if undisturbed:
+            self._plan.start[state.spec.id] = claim
+            self._loading.update(claim)
+
+    def _make_room(
+        self, state: ModelState, want: Want, places: Sequence[Claim], offers: list[tuple[Tenure, Offer]]
+    ) -> list[Offer]:
+        """Promises a place, and says who must leave for it: nobody yet where those who may are not enough."""
+        willing = [offer for tenure, offer in offers if tenure.until(want) <= self._now]
         claim, leaving = self._least_regret(places, willing)
         for offer in leaving:
             self._plan.leave[offer.key] = state.spec.id
             give(self._coming, offer.claim)
         take(self._coming, claim)
+        return leaving
 
-    def _started(self, state: ModelState, places: Iterable[Claim]) -> bool:
-        """Whether it has a place at once: the first that is free, if there is one where nothing else is loaded now."""
-        fitting = [claim for claim in places if fits(claim, self._room, self._coming)]
-        if not fitting:
-            return False
-        undisturbed = [claim for claim in fitting if self._loading.isdisjoint(claim)]
-        claim = (undisturbed or fitting)[0]
-        take(self._room, claim)
-        take(self._coming, claim)
-        if undisturbed:
-            self._plan.start[state.spec.id] = claim
-            self._loading.update(claim)
-        return True
-
-    def _least_regret(self, places: list[Claim], offers: list[Offer]) -> tuple[Claim, list[Offer]]:
+    def _least_regret(self, places: Sequence[Claim], offers: list[Offer]) -> tuple[Claim, list[Offer]]:
         """The place whose room costs least, and who must leave for it: nobody where those who may are not enough."""
         best: tuple[Regret, Claim, list[Offer]] | None = None
         for claim in places if offers else ():
@@ -179,7 +183,8 @@ class _Planning:
             if tasks.host_for(self._fleet, state.queue[0]) is not None:  # it goes there unless its chat comes now
                 continue
             for claim in (wanted(self._fleet, place) for place in claims(state)):
-                if self._loading.isdisjoint(claim) and self._started(state, [claim]):
+                if fits(claim, self._room, self._coming) and self._loading.isdisjoint(claim):
+                    self._give(state, [claim])
                     break
 
 
@@ -228,12 +233,12 @@ class Limits:
             take(self._now, instance.claim)
 
     def possible(self, state: ModelState) -> tuple[Claim, ...] | Hindrance:
-        """The places where a model would fit if all of ours left but the pinned ones; else what is in its way."""
+        """What it needs in each place where it would fit if all of ours left but the pinned ones; else what hinders."""
         never, blocked, found = "", "", []
         for claim in claims(state):
             needed = wanted(self._fleet, claim)
             if fits(claim, self._spare) and fits(needed, self._now):
-                found.append(claim)
+                found.append(needed)
             elif fits(claim, self._spare):
                 blocked = blocked or self._held_by_others(needed)
             else:

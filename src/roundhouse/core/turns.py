@@ -71,13 +71,13 @@ def wanted_since(state: ModelState) -> float | None:
 
 def want_of(state: ModelState, policy: Policy) -> Want | None:
     """How a model is wanted, None if it is not. What an operator asks for is due at once."""
-    since = wanted_since(state)
-    if since is None:
-        return None
     if state.asked is not None:
+        since = state.asked if state.oldest is None else min(state.oldest, state.asked)
         return Want(since, since, state.highest, asked=True)
-    if policy.max_wait != 0:
-        since = max(since, state.made_room)
+    if (since := state.oldest) is None:
+        return None
+    if since < state.made_room and policy.max_wait != 0:
+        since = state.made_room
     return Want(since, since + max_wait(state, policy), state.highest)
 
 
