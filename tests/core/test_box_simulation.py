@@ -179,5 +179,6 @@ BoxMachine.TestCase.settings = settings(
     print_blob=True,
     phases=[Phase.generate] if PROFILE == "mutants" else list(Phase),
     database=None,
+    derandomize=PROFILE != "soak",
 )
 TestBox = BoxMachine.TestCase
