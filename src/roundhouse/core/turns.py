@@ -71,13 +71,13 @@ def wanted_since(state: ModelState) -> float | None:
 
 def want_of(state: ModelState, policy: Policy) -> Want | None:
     """How a model is wanted, None if it is not. What an operator asks for is due at once."""
+    oldest = state.oldest
     if state.asked is not None:
-        since = state.asked if state.oldest is None else min(state.oldest, state.asked)
-        return Want(since, since, state.highest, asked=True)
-    if (since := state.oldest) is None:
+        asked = state.asked if oldest is None else min(oldest, state.asked)
+        return Want(asked, asked, state.highest, asked=True)
+    if oldest is None:
         return None
-    if since < state.made_room and policy.max_wait != 0:
-        since = state.made_room
+    since = state.made_room if oldest < state.made_room and policy.max_wait != 0 else oldest
     return Want(since, since + max_wait(state, policy), state.highest)
 
 
