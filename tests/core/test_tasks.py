@@ -54,3 +54,14 @@ def test_d7_nor_does_it_load_its_own_model_beside_one_that_can_serve_it():
     story.asks(1, "beta", task=True) << nothing
     story.at_next_wakeup() << grant(1, 1, "alpha")
     story.asks(2, "beta", task=True) << start(2, "beta", gpu0=3)  # alpha has no slot left, and there is room
+
+
+def test_d7_a_slot_that_a_models_own_requests_leave_is_seen_in_the_same_step():
+    sizes = {"alpha": 9, "beta": 3, "gamma": 3}  # alpha comes first, so it is looked at first
+    specs = [ModelSpec(name, claim={"gpu0": size}) for name, size in sizes.items()]
+    story = Story(Fleet(specs, [Device("gpu0", 10)], Policy(task_hold=0.0)))
+    story.asks(1, "gamma") << start(1, "gamma", gpu0=3)
+    story >> ready(1, 1) << grant(1, 1)
+    story.asks(2, "alpha", task=True) << nothing
+    story.asks(3, "beta") << start(2, "beta", gpu0=3)
+    story >> ready(2, 2) << (grant(3, 2), grant(2, 2, "beta"))

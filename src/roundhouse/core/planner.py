@@ -139,11 +139,13 @@ def _grant(fleet: Fleet, now: float, actions: list[Action]) -> None:
     """Rule 2: only a READY instance answers, up to its slots."""
     if not fleet.queued:
         return
-    for state in [s for s in fleet.models.values() if s.queue]:
+    queued = [s for s in fleet.models.values() if s.queue]
+    for state in queued:
+        if state.instance is not None and state.instance.phase is Phase.READY:
+            _grant_own(fleet, state, state.instance, now, actions)
+    for state in queued:  # only now is known who has a slot left for others
         if state.instance is None:
             _grant_elsewhere(fleet, state, now, actions)
-        elif state.instance.phase is Phase.READY:
-            _grant_own(fleet, state, state.instance, now, actions)
 
 
 def _grant_own(fleet: Fleet, state: ModelState, instance: Instance, now: float, actions: list[Action]) -> None:
