@@ -1,8 +1,8 @@
 """Whose turn it is (spec D4): which model is brought in next, and until when those that are loaded keep their places.
 
 Without this, agents that alternate between models reload at every request, and a busy model starves the others: both
-were seen with routers that switch whenever the loaded model is idle, and only then. The rules, each a bound that a
-property test holds:
+were seen with routers that switch whenever the loaded model is idle, and only then. The rules, which together bound
+every wait (a test holds generated traffic to that):
 
 - quantum   A turn lasts `TURN_LOADS` times what loading that model again costs, if it has work: so under load, about a
             third of the time goes into switching.
