@@ -7,7 +7,7 @@ formats, engines, launchers and runtime need not know one another.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import re
@@ -192,13 +192,14 @@ class Served:
     """What a ready engine says about itself.
 
     `slots` concurrent requests, `context` tokens per request, `name` it serves the model under, `memory` bytes that it
-    holds on its device. None where it does not say.
+    holds on its device, `build` of the program. None where it does not say.
     """
 
     slots: int | None = None
     context: int | None = None
     name: str | None = None
     memory: int | None = None
+    build: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +274,43 @@ class Loads(Protocol):
         ...
 
 
+class Conversations(Protocol):
+    """How an engine's slots are addressed, saved and restored: what `Engine.conversations` gives (spec D11)."""
+
+    @property
+    def per_token(self) -> int:
+        """Bytes of a file for each token of a conversation, as estimated; 0 where nothing is known."""
+        ...
+
+    def arguments(self, folder: Path, build: Build) -> tuple[str, ...]:
+        """What comes to the command line, so that conversations can be kept in a folder; () if the build can't."""
+        ...
+
+    def fields(self, slot: int, *, fresh: bool) -> Mapping[str, object]:
+        """What comes to a request's body, so that it goes to a slot; `fresh`: and uses nothing of what that holds."""
+        ...
+
+    def save(self, slot: int, file: str, limit: float) -> Exchange:
+        """Has a slot written to a file of that folder, within `limit` seconds."""
+        ...
+
+    def restore(self, slot: int, file: str, limit: float) -> Exchange:
+        """Has a slot read from a file of that folder."""
+        ...
+
+    def tokens(self, reply: Reply) -> int | None:
+        """How many tokens were written or read; None if it was refused."""
+        ...
+
+    def reused(self, timings: Mapping[str, Any]) -> int | None:
+        """How many tokens of its prompt an answer found in its slot, by its figures; None where they don't say."""
+        ...
+
+    def computed(self, timings: Mapping[str, Any]) -> tuple[int, float] | None:
+        """How many tokens of its prompt were computed, and in how many seconds."""
+        ...
+
+
 class Engine(Protocol):
     """A description of one kind of engine: pure, no I/O. What has a body here is so for most engines: derive from it.
 
@@ -320,6 +358,10 @@ class Engine(Protocol):
 
     def loads(self, model: ModelConfig) -> Loads | None:
         """How models get into its process, None where a process serves the one model that it was started with."""
+        return None
+
+    def conversations(self, model: ModelConfig, facts: ModelFacts | None) -> Conversations | str | None:
+        """How this model's conversations are saved; why they can't be, in words; None where nothing is to be said."""
         return None
 
     def keys(self, model: ModelConfig) -> KeyFile | None:

@@ -9,6 +9,7 @@ import pytest
 from roundhouse.api import dispatch
 from roundhouse.api.dispatch import Dispatch, EngineEnded
 from roundhouse.core.model import Grant, Ticket
+from roundhouse.dialects.openai import Operation
 from roundhouse.errors import UpstreamError
 from roundhouse.ports import Endpoint
 from roundhouse.runtime.upstream import Unreachable
@@ -16,7 +17,7 @@ from roundhouse.runtime.upstream import Unreachable
 HERE = Endpoint("h", 1)
 GRANT = Grant(Ticket(1, "m", 0.0), 7, "m")
 WORK = SimpleNamespace(
-    route=SimpleNamespace(upstream_path="/v1/chat/completions"),
+    route=SimpleNamespace(upstream_path="/v1/chat/completions", operation=Operation.CHAT),
     record=SimpleNamespace(id="r"),
     headers={},
     body=lambda config, name, stream_upstream: b"{}",
@@ -35,7 +36,8 @@ def make(error: Exception, *, ends: bool = True, endpoint: Endpoint | None = HER
 
     models = {"m": SimpleNamespace(remote=endpoint if remote else None, config=None)}
     engines = SimpleNamespace(endpoint=lambda _: endpoint, ends=ended, served_name=lambda _: "m")
-    return Dispatch(models, SimpleNamespace(), SimpleNamespace(send=send), engines)
+    no_slots = SimpleNamespace(has=lambda _: False)
+    return Dispatch(models, SimpleNamespace(), SimpleNamespace(send=send), engines, no_slots)
 
 
 async def test_a9_an_engine_that_is_gone():

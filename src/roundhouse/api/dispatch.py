@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roundhouse.api.work import engine_headers, engine_path
+from roundhouse.dialects.openai import Operation
 from roundhouse.errors import UpstreamError
 from roundhouse.runtime.upstream import Unreachable
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from roundhouse.core.model import Grant
     from roundhouse.runtime.effects import Effects
     from roundhouse.runtime.life import Runnable
+    from roundhouse.runtime.sessions import Sessions
     from roundhouse.runtime.supervisor import Supervisor
     from roundhouse.runtime.upstream import Response, Upstream
 
+_IN_SLOTS = {Operation.CHAT, Operation.COMPLETION}
+"""What is computed in a slot of its engine."""
 NOTICE_SECONDS = 1.0
 """How long an engine's end is waited for when it broke an answer, so that the client's next try has it loaded again."""
 
@@ -35,6 +39,7 @@ class Dispatch:
     Args:
         models: how each model is run.
         engines: those that live.
+        sessions: their slots.
     """
 
     def __init__(
@@ -43,11 +48,13 @@ class Dispatch:
         supervisor: Supervisor,
         upstream: Upstream,
         engines: Effects,
+        sessions: Sessions,
     ) -> None:
         self.models = models
         self.supervisor = supervisor
         self._upstream = upstream
         self._engines = engines
+        self._sessions = sessions
 
     def now(self) -> float:
         """Seconds of the one clock."""
@@ -66,6 +73,8 @@ class Dispatch:
         runnable = self.models[grant.model]
         path = engine_path(endpoint, work.route.upstream_path)
         name = self._engines.served_name(grant.instance)
+        if work.route.operation in _IN_SLOTS and self._sessions.has(grant.instance):
+            work.seat = await self._sessions.seat(grant.instance, work.ask())
         body = work.body(runnable.config, name, stream_upstream=stream_upstream)
         try:
             response = await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
@@ -76,6 +85,18 @@ class Dispatch:
         if response.status >= 500:
             self._engines.doubt(grant.instance)
         return response
+
+    def left(self, work: Work) -> None:
+        """A request is over, whatever came of it: its slot is free, and holds what it left there."""
+        seat, work.seat = work.seat, None
+        if seat is None:
+            return
+        meter, status = work.record.meter, work.record.status
+        usage = meter.usage if meter is not None else None
+        counts = (usage or {}).get("prompt_tokens"), (usage or {}).get("completion_tokens")
+        tokens = counts[0] + counts[1] if isinstance(counts[0], int) and isinstance(counts[1], int) else None
+        taken = meter is not None and status in {0, 200, 499}  # 0: its client left while it was answered
+        self._sessions.left(seat, meter.timings if meter is not None else None, tokens, good=taken)
 
     async def has_ended(self, grant: Grant) -> bool:
         """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""

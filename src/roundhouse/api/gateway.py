@@ -171,10 +171,13 @@ class Gateway:
 
     async def _answer(self, work: Work, outlet: Outlet) -> None:
         async with self._supervisor.lease(work.ticket) as lease:
-            if work.request.stream:
-                await Stream(self._dispatch, work, lease, outlet).run()
-            else:
-                await answer_whole(self._dispatch, work, lease, outlet)
+            try:
+                if work.request.stream:
+                    await Stream(self._dispatch, work, lease, outlet).run()
+                else:
+                    await answer_whole(self._dispatch, work, lease, outlet)
+            finally:
+                self._dispatch.left(work)
 
     async def _fail(self, outlet: Outlet, record: Record, error: RouterError) -> None:
         """An error in the way in which it can still be told."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from roundhouse.core.model import Phase
 from roundhouse.dialects import openai, status
 from roundhouse.engines.openai import path_for
+from roundhouse.runtime.sessions import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from roundhouse.core.catalog import Match
     from roundhouse.core.model import Fleet, Grant, Ticket
     from roundhouse.ports import Endpoint
+    from roundhouse.runtime.sessions import Seat
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Work:
     headers: Mapping[bytes, bytes]
     record: Record
     config: Config
+    seat: Seat | None = None
 
     @property
     def is_chat(self) -> bool:
@@ -60,6 +63,10 @@ class Work:
             text_allowed=self.text_allowed,
         )
 
+    def ask(self) -> Ask:
+        """What it tells of its conversation."""
+        return Ask(self.ticket.key, self.ticket.talk, openai.prompt_of(self.request), self.request.choices)
+
     def body(self, model: ModelConfig, served_name: str, *, stream_upstream: bool = False) -> bytes:
         """What the engine gets, which calls the model `served_name`."""
         match = self.match
@@ -70,7 +77,7 @@ class Work:
             served_name=served_name,
             stream_upstream=stream_upstream,
             default_params=match.defaults,
-            set_params=changes,
+            set_params=changes if self.seat is None else {**changes, **self.seat.fields},
             strip_params=strip,
         )
 

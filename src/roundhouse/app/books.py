@@ -147,6 +147,14 @@ class Books:
         """A model did not come or go the way it should, for that reason."""
         self._log.warning("model did not go as it should", model=model, reason=reason)
 
+    def conversation(self, model: str, what: str, tokens: int, seconds: float, reason: str = "") -> None:
+        """A conversation was `saved`, `restored`, or `failed` to be one of these for that reason."""
+        self._metrics.conversation(model=model, outcome=what)
+        if what == "failed":
+            self._log.warning("a conversation is computed anew", model=model, reason=reason)
+        else:
+            self._log.info(f"conversation {what}", model=model, tokens=tokens, seconds=round(seconds, 3))
+
     def saw(self, event: Event, actions: list[Action], _now: float) -> None:
         """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""
         for action in actions:

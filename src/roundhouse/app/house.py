@@ -28,6 +28,7 @@ from roundhouse.app.hold import hold_engines
 from roundhouse.app.launching import Launchers
 from roundhouse.app.places import Box
 from roundhouse.app.restart import is_restart
+from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
@@ -41,6 +42,7 @@ from roundhouse.observe.store import Store
 from roundhouse.runtime import devices
 from roundhouse.runtime.effects import Effects
 from roundhouse.runtime.peaks import Peaks
+from roundhouse.runtime.sessions import Sessions
 from roundhouse.runtime.supervisor import Supervisor
 from roundhouse.runtime.survey import Survey
 from roundhouse.runtime.tasks import Tasks, until
@@ -104,6 +106,8 @@ class House:
         await self.effects.close(leave_engines=leave, limit=STOP_LIMIT)
         for kept, grace in self._kept.values():
             await kept.close(grace, leave=leave)
+        if self._shelf is not None and not leave and self.config.sessions.store == "memory":
+            await self._shelf.drop(*self._shelf.saved.values())  # nobody is left to whom that memory belongs
         await self._stack.aclose()
 
     async def closing(self) -> None:
@@ -118,6 +122,7 @@ class House:
         if held is None:
             held = await stack.enter_async_context(hold_engines(config, self._environ))
         self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
+        self._shelf = await open_shelf(config, self._log)
         self.upstream = await stack.enter_async_context(Upstream())
         readers = await devices.detect()
         self._reader = devices.combine(readers)
@@ -157,9 +162,11 @@ class House:
         self._about = {m.id: specs.about(m, self._looked[m.id]) for m in engines}
         self._specs = [specs.make_spec(m, self._looked[m.id], box, learned, self._peaks) for m in engines]
         launchers = Launchers(held)
+        folder = self._shelf.folder if self._shelf is not None else None
         self._kept = launchers.kept
         self._runnables = {
-            m.id: specs.make_runnable(m, self._looked[m.id], launchers.of(m), self._build_of, box) for m in engines
+            m.id: specs.make_runnable(m, self._looked[m.id], launchers.of(m), self._build_of, box, folder)
+            for m in engines
         }
         self._engines = {m.id: m.engine for m in engines}
 
@@ -172,6 +179,9 @@ class House:
         clock = asyncio.get_running_loop().time
         self.effects = Effects(self._runnables, self.upstream, self.books, clock, self._unexpected)
         self.supervisor = Supervisor(fleet, self.effects, clock)
+        self._sessions = Sessions(self._shelf, self.upstream, self.books, self._unexpected)
+        self._stack.push_async_callback(self._sessions.close)
+        self.effects.sessions = self._sessions
         self._stack.push_async_exit(self.supervisor)
         self.effects.post = self.supervisor.post
         peaks = Peaks(fleet, self._peaks)
@@ -180,6 +190,7 @@ class House:
         self.effects.memory_told = self._survey.told
         self.effects.secret, self.effects.hide = self._secrets.add, self._secrets.text
         self.supervisor.observers += [self.books.saw, self.books.measured, self._wake]
+        self.supervisor.observers.append(lambda _event, _actions, _now: self._sessions.look(fleet))
         self.catalog = Catalog(config.models)
         self.keys = Keys(config.keys, config.models)
         hosts = {split(address)[0] for address in config.listen}
@@ -188,7 +199,7 @@ class House:
             config,
             self.catalog,
             self._objection,
-            Dispatch(self._runnables, self.supervisor, self.upstream, self.effects),
+            Dispatch(self._runnables, self.supervisor, self.upstream, self.effects, self._sessions),
             self.keys,
             self.guard,
             self.books.request,
@@ -291,7 +302,18 @@ class House:
                 endpoints[instance.model] = endpoint
         now = self.supervisor.now()
         uptime = time.monotonic() - self._started
-        return state.health(fleet, self._engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now)
+        found = state.health(fleet, self._engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now)
+        for name, told in found["models"].items():
+            if (conversations := self._conversations(name)) is not None:
+                told["conversations"] = conversations
+        return found
+
+    def _conversations(self, model: str) -> dict[str, object] | None:
+        """What is kept of a model's conversations, or why nothing is; None where there is nothing to say."""
+        if self._shelf is None:
+            return None
+        reason = self._runnables[model].engine.conversations(self.config.models[model], self._looked[model].facts)
+        return {"off": reason} if isinstance(reason, str) else self._sessions.told(model)
 
     def metrics_text(self) -> bytes:
         """Prometheus text."""

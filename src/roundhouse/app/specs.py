@@ -139,8 +139,13 @@ def make_spec(model: ModelConfig, looked: Looked, box: Box, learned: Learned, pe
     )
 
 
-def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds, box: Box) -> Runnable:
-    """What is needed to run a model. Its files are read again before a start if they have changed since."""
+def make_runnable(
+    model: ModelConfig, looked: Looked, launcher: Launcher, builds: Builds, box: Box, shelf: Path | None = None
+) -> Runnable:
+    """What is needed to run a model. Its files are read again before a start if they have changed since.
+
+    `shelf` is the folder of saved conversations, None where none are saved.
+    """
     engine, latest = engine_of(model), looked
     source = engine.source(model)
 
@@ -164,8 +169,12 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
         as_it_is = model.service is not None and model.tabby is not None
         build = Build(()) if as_it_is else await builds(model, engine)
         made = engine.command(model, found, build, port, place)
+        if shelf is not None and kept is not None:
+            made = replace(made, argv=(*made.argv, *kept.arguments(shelf, build)))
         return replace(made, unit=model.service, argv=() if as_it_is else made.argv)
 
+    told = engine.conversations(model, looked.facts)
+    kept = None if isinstance(told, str) or shelf is None else told
     settings, loads = fingerprint(model, looked), engine.loads(model)
     secret = model.api_key.get_secret_value() if model.api_key else None
     return Runnable(
@@ -182,6 +191,8 @@ def make_runnable(model: ModelConfig, looked: Looked, launcher: Launcher, builds
         place=lambda claim: place_of(model, claim, box),
         command=command,
         stop=lambda port: words_of(model.stop_command or "", model, port),
+        conversations=kept,
+        state=lambda: f"{settings}:{latest.stamp}",
     )
 
 

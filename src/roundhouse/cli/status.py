@@ -66,7 +66,17 @@ def note(model: Mapping[str, Any]) -> str:
     parts.append(model.get("error") or "")
     if (retry := model.get("retry_in")) is not None:
         parts.append(f"tried again in {screen.duration(retry)} at the earliest")
+    parts.append(_conversations(model.get("conversations") or {}))
     return "; ".join(part for part in parts if part)
+
+
+def _conversations(told: Mapping[str, Any]) -> str:
+    from roundhouse.cli.screen import size
+
+    if told.get("kept"):
+        return f"{told['kept']} conversation{'s' if told['kept'] > 1 else ''} saved ({size(told['bytes'])})"
+    # What the user or the model's kind decided is told by `check`; here only what went wrong.
+    return f"conversations are not saved: {told['off']}" if told.get("off") and "saved" in told else ""
 
 
 def percent(fraction: float | None) -> str:

@@ -24,8 +24,6 @@ def _top(config: Config) -> Iterator[str]:
     for key in SCHEDULING:
         if key in config.scheduling.model_fields_set:
             yield f"scheduling.{key}: has no effect in this version"
-    if "sessions" in config.model_fields_set and config.sessions.store != "off":
-        yield "sessions: conversations are not saved in this version; they start anew after a switch"
     if "reload" in config.model_fields_set and config.reload.watch:
         yield "reload.watch: the file is not watched in this version; restart to apply a change"
     for api_key in config.keys:

@@ -15,7 +15,7 @@ from roundhouse.config import checks, document, wording
 from roundhouse.config.fields import FROM_FILE
 from roundhouse.config.models import Config, Defaults, ModelConfig, Section
 from roundhouse.config.problems import Problems
-from roundhouse.config.resolve import Paths, Resolver
+from roundhouse.config.resolve import Paths, Resolver, with_sessions
 from roundhouse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def _complete(top: Config | None, models: dict[str, ModelConfig], ids: tuple[str
         checks.listening(top, problems)
         checks.references(top, known, aliases, problems)
     warnings = (*resolver.warnings, *checks.odd_keys(config.keys, known | aliases))
-    return config.model_copy(update={"models": resolved | {model.id: model for model in fresh}, "warnings": warnings})
+    everyone = resolved | {model.id: model for model in fresh}
+    kept = {name: with_sessions(model, config.sessions) for name, model in everyone.items()}
+    return config.model_copy(update={"models": kept, "warnings": warnings})
 
 
 def _models(written: object, problems: Problems) -> dict[str, ModelConfig]:

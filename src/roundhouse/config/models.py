@@ -306,6 +306,8 @@ class ModelConfig(Section):
     """Most engines of it at once."""
     load_timeout: LoadTimeout = LoadTimeout()
     """When its load is given up."""
+    sessions: bool | None = None
+    """Whether its conversations are kept across switches (llama.cpp); null: unless `sessions.store` is off."""
     profile: Profile = "balanced"
     """Engine flags that trade load time for speed and never change answers."""
 

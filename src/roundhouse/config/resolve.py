@@ -20,6 +20,7 @@ from roundhouse.config.models import (
     LoadTimeout,
     ModelConfig,
     Section,
+    Sessions,
     Tabby,
 )
 
@@ -184,6 +185,13 @@ def with_defaults(model: ModelConfig, defaults: Defaults) -> ModelConfig:
         **(dict(defaults.load_timeout) | {key: getattr(own, key) for key in own.model_fields_set})
     )
     return _with(model, **changes)
+
+
+def with_sessions(model: ModelConfig, sessions: Sessions) -> ModelConfig:
+    """The model, with its `sessions` said outright where its engine has such."""
+    if model.engine != "llamacpp":
+        return model
+    return _with(model, sessions=sessions.store != "off" and model.sessions is not False)
 
 
 def _as_config(found: discover.Found) -> ModelConfig:

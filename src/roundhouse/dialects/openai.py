@@ -62,6 +62,27 @@ class ChatRequest:
         return found if isinstance(found, list) else ()
 
 
+_BEFORE_MESSAGES: Final = ("tools", "functions", "documents", "chat_template_kwargs", "reasoning_effort", "lora")
+"""Fields that change what stands before a chat's messages in its prompt, or what is computed for it."""
+
+
+def prompt_of(request: ChatRequest) -> bytes | None:
+    """Bytes that begin alike where two prompts do, without lines of ours; None where there is no one text.
+
+    They are no prompt: only its engine knows how that is written.
+    """
+    fields = request.fields
+    if request.operation is Operation.COMPLETION:
+        prompt = fields.get("prompt")
+        return prompt.encode("utf-8", "replace") if isinstance(prompt, str) else None
+    if not request.messages:
+        return None
+    messages = status.scrub_messages(request.messages) if status.may_hold_lines(request.raw) else None
+    head = {key: fields[key] for key in _BEFORE_MESSAGES if fields.get(key)}
+    # Without its last bracket a chat's text goes on where its next turn does.
+    return orjson.dumps(head) + orjson.dumps(messages or request.messages)[:-1]
+
+
 def peek(raw: bytes, operation: Operation = Operation.CHAT, *, model: str | None = None) -> ChatRequest:
     """Reads a request body; `model` is the name found elsewhere (path or query) and used where the body has none.
 

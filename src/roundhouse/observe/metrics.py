@@ -127,6 +127,10 @@ class Metrics:
         served = "none" if not served_by else "own" if served_by == model else "other"
         self._counts.tasks[task if task in TASKS else OTHER, served] += 1
 
+    def conversation(self, *, model: str, outcome: str) -> None:
+        """A conversation was saved, restored, or failed to be."""
+        self._counts.conversations[self._name(model), outcome] += 1
+
     def load_done(self, *, model: str, engine: str, seconds: float, ok: bool) -> None:
         """A load has ended, well or not."""
         name = self._name(model)
@@ -196,6 +200,7 @@ class _Counts:
         self.evictions: Counter[tuple[str, str]] = Counter()
         self.exits: Counter[tuple[str, str]] = Counter()
         self.switches = 0
+        self.conversations: Counter[tuple[str, str]] = Counter()
 
 
 class _CountsCollector(Collector):
@@ -229,6 +234,12 @@ class _CountsCollector(Collector):
         yield _histogram("load_seconds", "Time that good loads took.", counts.load_seconds.items())
         yield _counter("evictions", "Models unloaded, by reason.", ("model", "reason"), counts.evictions.items())
         yield _counter("engine_exits", "Engines ended; expected: by us.", ("model", "expected"), counts.exits.items())
+        yield _counter(
+            "conversations",
+            "Conversations kept across switches: saved, restored, or failed to be.",
+            ("model", "outcome"),
+            counts.conversations.items(),
+        )
         yield _counter("switches", "Models stopped to make room for another.", (), [((), counts.switches)])
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from roundhouse.core.model import Claim, Event, InstanceId
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.life import Runnable
+    from roundhouse.runtime.sessions import Sessions
     from roundhouse.runtime.upstream import Upstream
 
 DYING_GRACE = 1.0
@@ -81,6 +82,7 @@ class Effects:
         self.memory_told: Callable[[InstanceId, int], None] = lambda _instance, _size: None
         self.secret: Callable[[str | None], None] = lambda _key: None
         self.hide: Callable[[str], str] = lambda text: text
+        self.sessions: Sessions | None = None
         self._upstream = upstream
         self._journal = journal
         self._clock = clock
@@ -112,6 +114,8 @@ class Effects:
         life.served, life.moved = served, self._clock()
         self.lives[instance] = life
         slots = served.slots if served else None
+        if self.sessions is not None:
+            self.sessions.opened(instance, life, fresh=False)
         self.post(Found(instance, model, handle.pid, slots, ready=life.ready, claim=claim))
         life.task = self._tasks.spawn(self._live(instance, life), f"adopted engine of {model}")
 
@@ -239,6 +243,8 @@ class Effects:
                 await self.memory_back(instance)
         finally:
             self.lives.pop(instance, None)
+            if self.sessions is not None:
+                self.sessions.closed(instance)
             if life.ready:
                 self._journal.exited(life.runnable.config.id, reason, expected=expected)
             self.post(Exited(instance, reason, expected=expected, short=short))
@@ -290,6 +296,8 @@ class Effects:
         life.ready = True
         seconds = self._clock() - life.started
         self._journal.loaded(runnable.config.id, runnable.settings, seconds)
+        if self.sessions is not None:
+            self.sessions.opened(instance, life, fresh=True)
         self.post(BecameReady(instance, life.served.slots, seconds))
         assert life.handle is not None
         memory = life.served.memory or engine.held(life.handle.tail(LOAD_LINES))
@@ -304,6 +312,9 @@ class Effects:
         if life.endpoint is not None:
             # llama-server waits for the next ping of an open stream before it ends on SIGTERM: close ours first.
             self._upstream.abort(life.endpoint)
+            if self.sessions is not None and life.ready:
+                await self.sessions.keep(instance)
+                self._upstream.abort(life.endpoint)
         if await self._brought_out(instance, life):
             return
         if life.handle is not None:

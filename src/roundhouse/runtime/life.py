@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from roundhouse.core.model import Claim
     from roundhouse.ports import (
         Command,
+        Conversations,
         Endpoint,
         Engine,
         Exit,
@@ -39,6 +40,8 @@ class Runnable:
         facts: what its files say. Raises LoadFailed.
         place: what a claim means to its engine; None where nothing is said of devices.
         command: what to run on a port, in a place. Raises LoadFailed.
+        conversations: how its slots are saved, None where they are not.
+        state: fingerprint of all that a saved slot depends on but for the engine's build.
         stop: what to run before an engine on a port is ended (`stop_command`); () for nothing.
     """
 
@@ -55,6 +58,8 @@ class Runnable:
     place: Callable[[Claim], Place | None]
     command: Callable[[int, Place | None], Awaitable[Command]]
     stop: Callable[[int], tuple[str, ...]]
+    conversations: Conversations | None = None
+    state: Callable[[], str] = str
 
 
 @dataclass(slots=True)

@@ -42,6 +42,15 @@ async def carry_out(work: Talk, upstream: Upstream, endpoint: Endpoint, told: Ca
         await line.hang_up()
 
 
+async def ask(upstream: Upstream, endpoint: Endpoint, step: Exchange) -> Reply:
+    """One request that is no part of a talk; status 0 when nobody answers."""
+    line = _Line(upstream, endpoint, lambda _progress: None)
+    try:
+        return await line.ask(step)
+    finally:
+        await line.hang_up()
+
+
 class _Line:
     """The connection of one talk: at most one streamed answer is open."""
 
@@ -51,7 +60,7 @@ class _Line:
 
     async def do(self, step: Step) -> Reply | bytes | None:
         if isinstance(step, Exchange):
-            return await self._ask(step)
+            return await self.ask(step)
         if isinstance(step, More):
             return await self._more()
         if isinstance(step, Wait):
@@ -65,7 +74,7 @@ class _Line:
             await self._open.aclose()
             self._open = None
 
-    async def _ask(self, step: Exchange) -> Reply:
+    async def ask(self, step: Exchange) -> Reply:
         """Status 0 when nobody answers: what that means is for the talk to say."""
         await self.hang_up()
         headers = JSON if step.body else ()

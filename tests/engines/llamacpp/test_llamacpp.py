@@ -119,7 +119,9 @@ def test_c4_ready_is_200_and_its_own_word():
 
 
 def test_served_is_what_props_say():
-    assert LlamaCpp().served({"/props": (CAPTURES / "props.json").read_bytes()}) == Served(slots=2, context=2048)
+    assert LlamaCpp().served({"/props": (CAPTURES / "props.json").read_bytes()}) == Served(
+        slots=2, context=2048, build="b1-7e4c0a9"
+    )
 
 
 @pytest.mark.parametrize(

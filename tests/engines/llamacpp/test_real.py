@@ -58,7 +58,9 @@ def test_c2_c4_a_model_is_served_as_described(tiny: Path, tmp_path: Path):
         assert set(until_ready(server, wanted)) <= {200, 503}
         reply = server.ask("/props")
         assert reply is not None
-        assert ENGINE.served({"/props": reply[1]}) == Served(slots=3, context=1024)
+        served = ENGINE.served({"/props": reply[1]})
+        assert served == Served(slots=3, context=1024, build=served.build)
+        assert served.build
         body = json.dumps({"model": "tiny", "messages": [{"role": "user", "content": "Who are you?"}]}).encode()
         reply = server.ask("/v1/chat/completions", body)
         assert reply is not None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Kind
 from roundhouse.engines import visible
-from roundhouse.engines.llamacpp import devices, flags, layout, log
+from roundhouse.engines.llamacpp import devices, flags, layout, log, slots
 from roundhouse.ports import Command, Engine, Served
 
 if TYPE_CHECKING:
@@ -51,12 +51,19 @@ class LlamaCpp(Engine):
         return status == 200 and b'"ok"' in body
 
     def served(self, replies: Mapping[str, bytes]) -> Served:
-        """`/props` tells `total_slots` and the context of one slot."""
+        """`/props` tells `total_slots`, the context of one slot, and the build."""
         try:
             props = json.loads(replies["/props"])
-            return Served(_count(props["total_slots"]), _count(props["default_generation_settings"]["n_ctx"]))
+            context = _count(props["default_generation_settings"]["n_ctx"])
+            return Served(_count(props["total_slots"]), context, build=str(props.get("build_info", "")))
         except (ValueError, LookupError, TypeError):
             return Served()
+
+    def conversations(self, model: ModelConfig, facts: ModelFacts | None) -> slots.LlamaSlots | str | None:
+        """Its slots, where they can be saved (`slots.why_not`)."""
+        if layout.kind_of(model, facts) is not Kind.CHAT:
+            return None
+        return slots.why_not(model, facts) or slots.LlamaSlots(slots.per_token(model, facts), model.args)
 
     def progress(self, line: str) -> Progress | None:
         """Fractions where the build has progress mode, else stages."""
@@ -127,6 +134,8 @@ def _wanted(
         # Of these builds' levels, 4 is the first that tells the size of each buffer (`held`). A request then takes some
         # 20 lines more, none with its text. Builds from before tell it always, and have debugging at that level.
         yield flags.VERBOSITY, "4"
+    if plan.swa_full:
+        yield (flags.SWA_FULL,)
     if model.profile == "fast-start":
         yield (flags.NO_WARMUP,)  # the first answer pays for it instead
     if kind is Kind.CHAT:

@@ -88,6 +88,9 @@ def layout(model: ModelConfig, facts: ModelFacts | None) -> Layout:
 
     Without `context`: as trained, at most 16384 (2 GiB of KV cache for an 8B model of today), or 2048 for embeddings.
     The engine's default, all that the model was trained for, can be several times the weights.
+    With `sessions`, layers of a sliding window keep everything where that is cheap, for what they leave out can't be
+    brought back (`slots`).
+
     Without `slots`: as many, up to four, as add no more to the cache than a quarter of the weights or 256 MiB. A user's
     `-c` without `slots` is for one request.
     """
@@ -109,6 +112,8 @@ def layout(model: ModelConfig, facts: ModelFacts | None) -> Layout:
         swa_full=flags.given(model.args, flags.SWA_FULL),
         unified=unified,
     )
+    if _window_is_cheap(model, plan, facts):
+        plan = replace(plan, swa_full=True)
     if slots is None and cells is None:
         plan = _with_cheap_slots(plan, facts)
     if kind_of(model, facts) is not Kind.CHAT and not flags.given(model.args, flags.UBATCH):
@@ -116,6 +121,17 @@ def layout(model: ModelConfig, facts: ModelFacts | None) -> Layout:
             plan, ubatch=plan.context
         )  # an input to embed is computed in one piece; a longer one is an error
     return plan
+
+
+def _window_is_cheap(model: ModelConfig, plan: Layout, facts: ModelFacts | None) -> bool:
+    if not model.sessions or facts is None or not facts.window or model.script is not None:
+        return False
+    return window_cost(plan, facts) <= max(facts.weights // 4, CHEAP_CACHE)
+
+
+def window_cost(plan: Layout, facts: ModelFacts) -> int:
+    """Bytes that the cache grows by when layers of a sliding window keep everything (`--swa-full`)."""
+    return cache(replace(plan, swa_full=True), facts) - cache(plan, facts)
 
 
 def _ubatch(model: ModelConfig) -> int:

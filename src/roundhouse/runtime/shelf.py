@@ -1,0 +1,169 @@
+"""The folder of saved conversations: each an engine's own file and a small one beside it that says what it is.
+
+Both are for our user alone. The engine's file gets its name, and counts, only when it is whole; what has no description
+is swept away at the next start, so that a crash at any instant leaves nothing that could be taken for a conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from roundhouse.core.conversations import Conversation, Prefix, Saved, evicted, superseded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+SPARE = 1 << 30
+"""Bytes of the disk that are left to others."""
+STATE, ABOUT, PART = ".kv", ".json", ".part"
+
+
+class Shelf:
+    """Saved conversations within a budget of bytes. One loop owns it; the disk is touched in threads.
+
+    Args:
+        folder: made if missing.
+        budget: most bytes of all files.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder = folder
+        self.budget = budget
+        self.saved: dict[str, Saved] = {}
+        self._coming = 0
+
+    async def open(self) -> None:
+        """Reads what an earlier run left. Raises OSError if the folder can't be used."""
+        self.saved = await asyncio.to_thread(self._read)
+        await self._remove(evicted(self.saved.values(), self.budget, 0) or ())
+
+    def of(self, state: str) -> list[Saved]:
+        """Those that an engine in this state can read."""
+        return [one for one in self.saved.values() if one.state == state]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is saved."""
+        return sum(one.size for one in self.saved.values())
+
+    def file(self, saved: Saved) -> str:
+        """Its name in the folder."""
+        return saved.id + STATE
+
+    def fresh(self) -> str:
+        """The name of a file yet to be written in the folder."""
+        return secrets.token_hex(8) + PART
+
+    async def make_room(self, size: int) -> bool:
+        """Lets the longest unused go until `size` more bytes fit the budget and the disk; false if they can't."""
+        gone = evicted(self.saved.values(), self.budget, size)
+        if gone is None:
+            return False
+        await self._remove(gone)
+        return await asyncio.to_thread(self._fits_disk, size)
+
+    def _fits_disk(self, size: int) -> bool:
+        with suppress(OSError):
+            return shutil.disk_usage(self.folder).free >= size + SPARE
+        return False
+
+    async def put(self, part: str, state: str, conversation: Conversation) -> Saved:
+        """Takes in a file that an engine has written whole; older ones that it goes on with leave.
+
+        Raises OSError, and the file is gone then.
+        """
+        name = part.removesuffix(PART)
+        try:
+            size = await asyncio.to_thread(self._settle, name, state, conversation)
+        except BaseException:
+            await asyncio.to_thread(self._unlink, name)
+            raise
+        new = self.saved[name] = Saved(name, state, size, conversation)
+        await self._remove(superseded(self.saved.values(), new))
+        await self._remove([one for one in evicted(self.saved.values(), self.budget, 0) or () if one is not new])
+        if self.size > self.budget:  # it turned out larger than it was thought
+            await self.drop(new)
+        return new
+
+    async def drop(self, *gone: Saved) -> None:
+        """Removes some."""
+        await self._remove(gone)
+
+    async def discard(self, part: str) -> None:
+        """Removes a file that came to nothing."""
+        await asyncio.to_thread(self._unlink, part.removesuffix(PART))
+
+    def touch(self, saved: Saved, now: float) -> None:
+        """It was used just now (seconds since the epoch)."""
+        if saved.id in self.saved:
+            self.saved[saved.id] = replace(saved, conversation=replace(saved.conversation, used=now))
+            with suppress(OSError):
+                os.utime(self.folder / (saved.id + ABOUT), (now, now))
+
+    async def _remove(self, gone: Iterable[Saved]) -> None:
+        names = [one.id for one in gone if self.saved.pop(one.id, None) is not None]
+        if names:
+            await asyncio.to_thread(self._unlink, *names)
+
+    # --- in threads ---
+
+    def _unlink(self, *names: str) -> None:
+        """The descriptions first: without one the rest is refuse."""
+        for end in (ABOUT, PART, STATE):
+            for name in names:
+                (self.folder / (name + end)).unlink(missing_ok=True)
+
+    def _settle(self, name: str, state: str, conversation: Conversation) -> int:
+        part, whole = self.folder / (name + PART), self.folder / (name + STATE)
+        part.chmod(0o600)  # the engine wrote it for everybody
+        size = part.stat().st_size
+        part.rename(whole)
+        about = self.folder / (name + ABOUT)
+        descriptor = os.open(about, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(orjson.dumps(_described(state, size, conversation)))
+        return size
+
+    def _read(self) -> dict[str, Saved]:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder.chmod(0o700)
+        found = {}
+        for about in self.folder.glob("*" + ABOUT):
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                saved = _understood(about.stem, orjson.loads(about.read_bytes()), about.stat().st_mtime)
+                if (self.folder / (about.stem + STATE)).stat().st_size == saved.size:
+                    found[saved.id] = saved
+        for path in self.folder.iterdir():
+            if path.suffix in {STATE, ABOUT, PART} and path.stem not in found:
+                path.unlink(missing_ok=True)
+        return found
+
+
+def _described(state: str, size: int, conversation: Conversation) -> dict[str, Any]:
+    """Digests of the text alone: what was said stands only in the engine's own file."""
+    return {
+        "state": state,
+        "size": size,
+        "owner": conversation.owner,
+        "talk": conversation.talk,
+        "tokens": conversation.tokens,
+        "length": conversation.prefix.length,
+        "marks": [mark.hex() for mark in conversation.prefix.marks],
+    }
+
+
+def _understood(name: str, told: dict[str, Any], used: float) -> Saved:
+    prefix = Prefix(tuple(bytes.fromhex(mark) for mark in told["marks"]), int(told["length"]))
+    key, user, session = told["talk"]
+    talk = (str(key), str(user), str(session))
+    conversation = Conversation(str(told["owner"]), talk, prefix, int(told["tokens"]), used)
+    return Saved(name, str(told["state"]), int(told["size"]), conversation)
