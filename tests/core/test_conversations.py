@@ -252,10 +252,18 @@ def test_d11_a_restore_is_judged_by_what_the_answer_reused():
     assert not tally.judge(saved(), len(LONG), 0)
     assert tally.off == ""
     assert tally.judge(saved(), len(LONG), 2900)  # once may be chance
-    for _ in range(decide.MOST_UNUSED):
+    for _ in range(decide.MOST_MISSED):
         tally.judge(saved(), len(LONG), 7)
     assert (tally.restored, tally.failed) == (2, 3)
     assert tally.off == "the engine used 7 of about 3000 restored tokens"
+
+
+def test_d11_an_engine_that_saves_nothing_is_not_asked_for_ever():
+    tally = Tally()
+    for _ in range(decide.MOST_MISSED):
+        assert tally.off == ""
+        tally.missed("it said no")
+    assert (tally.failed, tally.off) == (2, "it said no")
 
 
 def test_d11_a_restore_of_which_only_a_part_was_to_be_used_is_judged_by_that_part():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import product
 
 import pytest
@@ -100,6 +101,26 @@ def test_d9_the_least_regret_set_is_sufficient_minimal_and_the_least_of_all(clai
     for one in chosen:
         assert not fits(claim, _with(room, [o for o in chosen if o is not one])), "one leaves without need"
     assert regret == _regret(chosen) == _brute_force(claim, room, offers)
+
+
+@pytest.mark.parametrize("seed", range(400))
+def test_d9_the_least_regretted_set_leaves_and_nobody_without_need(seed):
+    """Boxes with several ways to make room, of which some are regretted not at all."""
+    rnd = random.Random(seed)
+    devices = ["gpu0", "gpu1"][: rnd.randint(1, 2)]
+    offers = [
+        Offer(n, {d: rnd.randint(0, 6) for d in devices}, (rnd.choice((0, 0, 1)), rnd.choice((0, 0, 1)), rnd.choice((0.0, 1.0, 1.5, 4.0))))
+        for n in range(rnd.randint(4, 8))
+    ]  # fmt: skip
+    claim, room = {d: rnd.randint(4, 16) for d in devices}, {d: rnd.randint(-2, 3) for d in devices}
+    found = least_regret_set(claim, room, offers)
+    if found is None:
+        assert not fits(claim, _with(room, offers))
+        return
+    chosen, regret = found
+    assert regret == _regret(chosen) == _brute_force(claim, room, offers)
+    for one in chosen:
+        assert not fits(claim, _with(room, [o for o in chosen if o is not one])), "one leaves without need"
 
 
 def _brute_force(claim, room, offers):

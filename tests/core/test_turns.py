@@ -14,6 +14,7 @@ from roundhouse.core.model import (
     Asked,
     Device,
     Fleet,
+    Instance,
     Measured,
     ModelSpec,
     ModelState,
@@ -24,7 +25,7 @@ from roundhouse.core.model import (
 )
 from roundhouse.core.shares import Shares
 from roundhouse.core.turns import Want as Wanted
-from roundhouse.core.turns import max_wait, place_in_queue, rank, want_of
+from roundhouse.core.turns import max_wait, place_in_queue, rank, tenure, want_of, wanted_since
 from tests.core.story import Story, crash, done, gone, grant, nothing, ready, start, stop
 
 SIX = {"gpu0": 6}
@@ -307,6 +308,68 @@ def test_d4_a_want_counts_from_the_oldest_interactive_request():
 
 def ask(number: int, key: str = "", **more: object) -> Ticket:
     return Ticket(number, "m", float(number), key, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("oldest", "asked", "since"),
+    [(None, None, None), (3.0, None, 3.0), (None, 4.0, 4.0), (3.0, 4.0, 3.0), (5.0, 4.0, 4.0)],
+)
+def test_d4_a_model_is_wanted_since_somebody_waits_or_an_operator_asked(oldest, asked, since):
+    state = ModelState(ModelSpec("m"), {}, oldest=oldest, asked=asked)
+    assert wanted_since(state) == since
+
+
+def test_d4_who_made_room_waits_for_its_next_turn_from_then_on_unless_the_order_is_strict():
+    state = ModelState(ModelSpec("m"), {}, oldest=3.0, made_room=8.0)
+    for policy, since in (
+        (Policy(), 8.0),
+        (Policy(max_wait=5.0), 8.0),
+        (Policy(max_wait=1.0), 8.0),
+        (Policy(max_wait=0.0), 3.0),
+    ):
+        want = want_of(state, policy)
+        assert want is not None
+        assert want.since == since
+
+
+def draining(policy: Policy) -> tuple[Fleet, Instance]:
+    """alpha has just become ready, has work and requests waiting, and makes room already."""
+    story = loaded(two(policy), slots=1)
+    story.asks(901, "alpha") << nothing
+    instance = story.fleet.models["alpha"].instance
+    assert instance is not None
+    return story.fleet, replace(instance, phase=Phase.DRAINING, for_room=True)
+
+
+def test_d4_who_makes_room_already_goes_on_doing_so():
+    fleet, instance = draining(Policy())
+    later = Wanted(1e6, 1e6 + 60)
+    kept, leaves = tenure(fleet, replace(instance, phase=Phase.READY, for_room=False)), tenure(fleet, instance)
+    assert kept is not None
+    assert leaves is not None
+    assert kept.until(later) == later.due
+    assert leaves.until(later) == leaves.earliest() == -math.inf
+
+
+def test_d4_unless_the_order_of_arrival_is_strict_and_speaks_for_it():
+    fleet, instance = draining(Policy(max_wait=0.0))
+    leaves = tenure(fleet, instance)
+    assert leaves is not None
+    assert leaves.until(Wanted(1e6, 1e6)) == math.inf
+    assert leaves.until(Wanted(-1.0, -1.0)) == -math.inf
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.STOPPING, Phase.DRAINING])
+def test_d4_who_is_not_loaded_or_leaves_for_another_reason_has_no_turn(phase):
+    fleet, instance = draining(Policy())
+    assert tenure(fleet, replace(instance, phase=phase, for_room=False)) is None
+
+
+def test_d8_a_pinned_model_is_not_asked_to_leave():
+    fleet, instance = draining(Policy())
+    fleet.models["alpha"] = replace(fleet.models["alpha"], spec=replace(fleet.models["alpha"].spec, pinned=True))
+    for phase in (Phase.READY, Phase.DRAINING):
+        assert tenure(fleet, replace(instance, phase=phase)) is None
 
 
 def test_d5_interactive_then_priority_then_share_then_arrival():

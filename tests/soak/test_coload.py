@@ -55,6 +55,8 @@ class Seen:
     measured: int = 0
     holders: dict[str, int] = field(default_factory=dict)
     over: int = 0
+    unheeded: list[str] = field(default_factory=list)
+    """Promises beyond the budget while nobody was on the way out: an engine may turn out larger than was thought."""
     together: Counter[int] = field(default_factory=Counter)
 
 
@@ -86,9 +88,13 @@ class Observer(threading.Thread):
         held = engines(self._running.pid, self._running.place.install)
         seen, total = self.seen, sum(held.values())
         seen.samples += 1
-        if state["devices"]["ram"]["ours"] > seen.claimed:
-            seen.claimed = state["devices"]["ram"]["ours"]
-            seen.claims = {n: m["device"]["ram"] for n, m in state["models"].items() if m["state"] in RUNNING}
+        claimed = state["devices"]["ram"]["ours"]
+        claims = {n: m["device"]["ram"] for n, m in state["models"].items() if m["state"] in RUNNING}
+        if claimed > seen.claimed:
+            seen.claimed, seen.claims = claimed, claims
+        leaves = any(model["state"] in {"draining", "stopping"} for model in state["models"].values())
+        if claimed > BUDGET_MIB * MIB and not leaves:
+            seen.unheeded.append(in_words(claims))
         seen.over += total > BUDGET_MIB * MIB
         if total > seen.measured:
             seen.measured, seen.holders = total, held
@@ -242,5 +248,5 @@ def test_random_loads_side_by_side_stay_within_the_budget_and_none_fails(seed):
     assert answered == REQUESTS
     assert [name for name, count in loads.items() if 'result="failed"' in name and count] == []
     assert max(seen.together) >= 2, "no two models were there at once: nothing was tried"
-    assert seen.claimed <= BUDGET_MIB * MIB, f"promised: {in_words(seen.claims)}"
+    assert not seen.unheeded, f"promised beyond the budget, and nobody leaves: {seen.unheeded}"
     assert seen.measured <= BUDGET_MIB * MIB * TOLERANCE, f"held: {in_words(seen.holders)}"

@@ -26,8 +26,8 @@ LEAST_TOKENS: Final = 256
 """A conversation of fewer is computed again about as soon as it is read."""
 LEAST_GAIN: Final = 1024
 """Bytes of text that a saved conversation must have in common with a request beyond what a slot has."""
-MOST_UNUSED: Final = 2
-"""So many restored conversations of a model in a row that its engine did not use, and it is given up."""
+MOST_MISSED: Final = 2
+"""So many conversations of a model in a row that its engine did not save, read or use, and it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class Tally:
     restored: int = 0
     failed: int = 0
     off: str = ""
-    unused: int = 0
+    in_a_row: int = 0
     prefill: float | None = None
     """Tokens per second that its engine computed of late."""
 
@@ -278,10 +278,14 @@ class Tally:
         likely = saved.conversation.likely_tokens * min(1.0, expected / told) if told else 0.0
         if 2 * reused >= likely:
             self.restored += 1
-            self.unused = 0
+            self.in_a_row = 0
             return True
-        self.failed += 1
-        self.unused += 1
-        if self.unused >= MOST_UNUSED:
-            self.off = f"the engine used {reused} of about {likely:.0f} restored tokens"
+        self.missed(f"the engine used {reused} of about {likely:.0f} restored tokens")
         return False
+
+    def missed(self, reason: str) -> None:
+        """Takes in that one was of no use, or could not be saved or read."""
+        self.failed += 1
+        self.in_a_row += 1
+        if self.in_a_row >= MOST_MISSED:
+            self.off = reason

@@ -273,7 +273,7 @@ class Desk:
             tokens = self._engine.tokens(reply)
             if not tokens or (held.tokens and abs(tokens - held.tokens) > 16 + held.tokens // 20):
                 await self._shelf.discard(part)
-                self._fail(_refusal("saved", reply, tokens, held))
+                self._fail(_refusal("saved", reply, tokens, held), by_engine=reply.status != 0)
                 return reply.status != 0
             saved = await self._shelf.put(part, self._tally.state, replace(held, tokens=tokens))
         except OSError as error:
@@ -296,15 +296,18 @@ class Desk:
         reply = await self._ask(self._engine.restore(slot.number, self._shelf.file(saved), _limit(saved.size)))
         tokens = self._engine.tokens(reply)
         if tokens is None:
-            self._fail(_refusal("restored", reply, tokens, saved.conversation))
+            self._fail(_refusal("restored", reply, tokens, saved.conversation), by_engine=reply.status != 0)
             if reply.status:
                 await self._shelf.drop(saved)
             return False
         self._notes.conversation(self._model, "restored", tokens, time.monotonic() - began)
         return True
 
-    def _fail(self, reason: str) -> None:
-        self._tally.failed += 1
+    def _fail(self, reason: str, *, by_engine: bool = False) -> None:
+        if by_engine:
+            self._tally.missed(reason)
+        else:
+            self._tally.failed += 1
         self._notes.conversation(self._model, "failed", 0, 0.0, reason)
 
 
