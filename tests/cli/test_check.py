@@ -8,7 +8,7 @@ from tests.support.gguf_files import write_tiny_chat
 ENGINE = """#!/bin/sh
 case "$1" in
 --version) echo "version: 9999 (abcdef)";;
---help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots";;
+--help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots"; echo "--slot-save-path PATH  folder";;
 *) exec {python} -S {server} "$@";;
 esac
 """
@@ -101,8 +101,32 @@ def test_the_command_line_of_llamacpp(write, tmp_path, llama_server):
     assert found["problems"] == []
     assert found["runs"].startswith(f"{llama_server} -m {model} ")
     assert "-c 1024 -np 2" in found["runs"]
-    assert found["runs"].endswith("--host 127.0.0.1 --port $PORT")
+    assert "--host 127.0.0.1 --port $PORT --slot-save-path " in found["runs"]
     assert (found["context"], found["slots"]) == (512, 2)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"), [("disk", "{state}/sessions"), ("memory", "/dev/shm/roundhouse"), ("off", None)]
+)
+def test_d11_whether_conversations_are_kept_is_told_and_stands_in_the_command(
+    write, tmp_path, llama_server, store, said
+):
+    tiny, state = write_tiny_chat(tmp_path / "tiny.gguf", "alpha"), tmp_path / "state"
+    text = (
+        f"sessions: {{store: {store}}}\n"
+        f"engines: {{llamacpp: {{binary: {llama_server}}}}}\n"
+        f"models:\n  a: {{path: {tiny}}}\n  b: {{path: {tiny}, sessions: false}}\n"
+    )
+    shown = run("check", "--json", "-c", write(text))
+    kept, not_kept = shown.json["models"]
+    if said is None:
+        assert (kept["conversations"], not_kept["conversations"]) == ("", "")
+    else:
+        assert f"--slot-save-path {said.format(state=state)}" in kept["runs"]
+        assert kept["conversations"] == "kept across switches"
+        assert not_kept["conversations"] == "not kept across switches: they are switched off (`sessions`)"
+    assert "--slot-save-path" not in not_kept["runs"]
+    assert not state.exists()
 
 
 @pytest.fixture

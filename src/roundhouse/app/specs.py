@@ -168,9 +168,7 @@ def make_runnable(
             return Command((str(model.script),), env, unit=model.service, script=True)
         as_it_is = model.service is not None and model.tabby is not None
         build = Build(()) if as_it_is else await builds(model, engine)
-        made = engine.command(model, found, build, port, place)
-        if shelf is not None and kept is not None:
-            made = replace(made, argv=(*made.argv, *kept.arguments(shelf, build)))
+        made = command_of(model, found, build, port, place, shelf)
         return replace(made, unit=model.service, argv=() if as_it_is else made.argv)
 
     told = engine.conversations(model, looked.facts)
@@ -194,6 +192,18 @@ def make_runnable(
         conversations=kept,
         state=lambda: f"{settings}:{latest.stamp}",
     )
+
+
+def command_of(
+    model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None, shelf: Path | None
+) -> Command:
+    """What runs it on a port: its engine's command, and where its conversations are kept."""
+    engine = engine_of(model)
+    made = engine.command(model, facts, build, port, place)
+    kept = engine.conversations(model, facts)
+    if shelf is None or kept is None or isinstance(kept, str):
+        return made
+    return replace(made, argv=(*made.argv, *kept.arguments(shelf, build)))
 
 
 def port_of(model: ModelConfig) -> int | None:

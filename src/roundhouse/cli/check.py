@@ -105,6 +105,8 @@ def _facts(model: Preview) -> Iterator[tuple[str, str]]:
     if model.context or model.slots:
         context = f"{model.context} tokens" if model.context else "as the engine decides"
         yield "context", f"{context}; {f'{model.slots} at once' if model.slots else 'as many at once as it takes'}"
+    if model.conversations:
+        yield "chats", model.conversations
     if model.file:
         yield "file", ", ".join(_file(model.file))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from roundhouse.app import programs, specs
 from roundhouse.app.places import Box, place_of
+from roundhouse.app.shelving import MEMORY, folder_of
 from roundhouse.core.model import is_seat
 from roundhouse.engines import visible
 from roundhouse.errors import LoadFailed
@@ -20,6 +21,7 @@ from roundhouse.runtime import devices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import Claim
@@ -41,6 +43,7 @@ class Preview:
         context: tokens one request may fill; slots: concurrent requests. None: the engine decides.
         file: what the model's file says, by name.
         problems: why it can't be loaded as things are.
+        conversations: whether they are kept across switches, or why not; '' where there is nothing to say.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Preview:
     slots: int | None = None
     file: Mapping[str, str | int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    conversations: str = ""
 
 
 def preview(config: Config, secrets: Secrets) -> list[Preview]:
@@ -90,7 +94,7 @@ class _Bench:
             if isinstance(build, str):
                 problems.append(build)
             else:
-                command = _command(model, looked.facts, build, place_of(model, spec.claim, self._box))
+                command = _command(model, looked.facts, build, place_of(model, spec.claim, self._box), self._shelf())
         problems += self._too_large(memory)
         plan = specs.engine_of(model).plan(model, looked.facts) if model.script is None else Served()
         return Preview(
@@ -104,7 +108,18 @@ class _Bench:
             plan.slots,
             _told(looked.facts),
             tuple(problems),
+            self._conversations(model, looked.facts),
         )
+
+    def _shelf(self) -> Path | None:
+        named = (self._config.state_dir / "install-id").exists() or self._config.sessions.store != "memory"
+        return folder_of(self._config) if named else MEMORY / "roundhouse"  # the rest of its name comes with a start
+
+    def _conversations(self, model: ModelConfig, facts: ModelFacts | None) -> str:
+        told = specs.engine_of(model).conversations(model, facts)
+        if told is None or self._config.sessions.store == "off":
+            return ""
+        return f"not kept across switches: {told}" if isinstance(told, str) else "kept across switches"
 
     async def _build(self, model: ModelConfig) -> Build | str:
         """The engine's program, or why there is none; a checkout of TabbyAPI is the model's own."""
@@ -131,10 +146,12 @@ class _Bench:
         ]
 
 
-def _command(model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None) -> str:
+def _command(
+    model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None, shelf: Path | None
+) -> str:
     """The command line, as a shell would take it: with the variables that say which GPUs it sees."""
     port = model.port or PORT
-    made = specs.engine_of(model).command(model, facts, build, port, place)
+    made = specs.command_of(model, facts, build, port, place, shelf)
     told = [f"{name}={shlex.quote(made.env[name])}" for name in PLACING if name in made.env]
     return " ".join((*told, shlex.join(made.argv))).replace(str(PORT), "$PORT")
 
