@@ -152,6 +152,18 @@ async def test_d11_a_conversation_outlives_roundhouse(house):
     assert reused(await talk.turn()) > 0.95
 
 
+async def test_d11_an_engine_that_outlives_its_roundhouse_keeps_its_conversation(house):
+    talk = Talk(house.ann, "alpha", f"adopted {STORY}")
+    await talk.turn()
+    pid = (await house.admin.model("alpha"))["pid"]
+    house.running.kill()
+    house.running.start()
+    assert reused(await talk.turn()) > 0.95
+    assert (await house.admin.model("alpha"))["pid"] == pid
+    thief = Talk(house.bob, "alpha", talk.messages[0]["content"])
+    assert (await thief.turn())["cache_n"] == 0
+
+
 async def test_d11_a_client_that_stopped_the_answer_goes_on_where_it_was(house):
     talk = Talk(house.ann, "alpha", f"stopped {STORY}")
     body = {"model": "alpha", "messages": [{"role": "user", "content": talk.says}], "stream": True, "ignore_eos": True}

@@ -69,6 +69,7 @@ class Box:
             ),
             served=Served(slots=slots, build="b1"),
             endpoint=Endpoint("h", 1),
+            handle=SimpleNamespace(pid=77),
         )
 
     def note(self, model: str, what: str, tokens: int, seconds: float, reason: str = "") -> None:
@@ -105,7 +106,7 @@ class Box:
             "prompt_n": 1000,
             "prompt_ms": 5000.0,
         }
-        self.sessions.left(seat, timings, TOKENS, good=True)
+        self.sessions.left(instance, seat, timings, TOKENS, good=True)
         return seat
 
 
@@ -155,7 +156,7 @@ async def test_d11_nothing_of_one_key_is_used_for_another(box):
     await box.start(2)
     seat = await box.answer(MORE, 2, owner="another")
     assert (seat.restored, seat.fields) == (None, {"id_slot": 0})
-    box.sessions.left(await seat_of(box, OTHER, 2), None, TOKENS, good=True)
+    box.sessions.left(2, await seat_of(box, OTHER, 2), None, TOKENS, good=True)
     third = await seat_of(box, MORE, 2, owner="a third")
     assert third.fields["cache_prompt"] is False
 
@@ -169,6 +170,39 @@ async def seat_of(box, text, instance=1, owner="key"):
 async def test_d11_the_slots_of_an_adopted_engine_are_not_known(box):
     await box.start(fresh=False)
     assert (await seat_of(box, TEXT)).fields == {"id_slot": 0, "cache_prompt": False}
+
+
+async def test_d11_what_an_adopted_engines_slots_hold_was_written_down(box):
+    await box.start()
+    await box.answer(TEXT)
+    await box.answer(OTHER)
+    await box.sessions._tasks.wait(10)
+    later = Shelf(box.shelf.folder, 10**9)  # as after a crash: nothing was said to end
+    await later.open()
+    box.sessions.shelf = later
+    box.sessions.opened(2, box.life, fresh=False)
+    seat = await seat_of(box, MORE, 2)
+    assert (seat.fields, seat.restored) == ({"id_slot": 0}, None)
+    another = await seat_of(box, OTHER, 2, owner="another")
+    assert another.fields["cache_prompt"] is False
+
+
+async def test_d11_a_table_is_for_one_process_and_gone_with_it(box):
+    await box.start()
+    await box.answer(TEXT)
+    await box.sessions._tasks.wait(10)
+    tables = list(box.shelf.folder.glob("*.slots"))
+    assert [table.name for table in tables] == ["1-77.slots"]
+    assert tables[0].stat().st_mode & 0o777 == 0o600
+    later = Shelf(box.shelf.folder, 10**9)
+    await later.open()
+    assert later.table("1-78") == {}
+    assert set(later.table("1-77")) == {0}
+    assert later.table("1-77") == {}
+    await box.start(3)
+    box.sessions.closed(3)
+    await box.sessions._tasks.wait(10)
+    assert list(box.shelf.folder.glob("*.slots")) == []
 
 
 async def test_d11_without_a_free_slot_the_engine_chooses(box):
@@ -234,6 +268,7 @@ async def test_d11_what_can_not_be_saved_is_told_and_leaves_nothing(box, trouble
         setattr(box.engine, name, value)
     await box.stop()
     assert box.books == [("failed", reason)]
+    await box.sessions._tasks.wait(10)
     assert list(box.shelf.folder.iterdir()) == []
 
 
@@ -318,7 +353,7 @@ async def test_d11_an_answer_that_was_broken_off_is_saved_by_what_the_engine_hol
     await box.start()
     seat = await seat_of(box, TEXT)
     box.engine.slots[0] = 1400
-    box.sessions.left(seat, None, None, good=True)
+    box.sessions.left(1, seat, None, None, good=True)
     await box.stop()
     (saved,) = box.shelf.saved.values()
     assert saved.conversation.tokens == 1400
@@ -326,7 +361,7 @@ async def test_d11_an_answer_that_was_broken_off_is_saved_by_what_the_engine_hol
 
 async def test_d11_a_request_that_the_engine_refused_leaves_nothing_to_save(box):
     await box.start()
-    box.sessions.left(await seat_of(box, TEXT), None, None, good=False)
+    box.sessions.left(1, await seat_of(box, TEXT), None, None, good=False)
     await box.stop()
     assert box.engine.asked == []
 

@@ -86,17 +86,17 @@ class Dispatch:
             self._engines.doubt(grant.instance)
         return response
 
-    def left(self, work: Work) -> None:
+    def left(self, work: Work, grant: Grant | None) -> None:
         """A request is over, whatever came of it: its slot is free, and holds what it left there."""
         seat, work.seat = work.seat, None
-        if seat is None:
+        if seat is None or grant is None:
             return
         meter, status = work.record.meter, work.record.status
         usage = meter.usage if meter is not None else None
         counts = (usage or {}).get("prompt_tokens"), (usage or {}).get("completion_tokens")
         tokens = counts[0] + counts[1] if isinstance(counts[0], int) and isinstance(counts[1], int) else None
         taken = meter is not None and status in {0, 200, 499}  # 0: its client left while it was answered
-        self._sessions.left(seat, meter.timings if meter is not None else None, tokens, good=taken)
+        self._sessions.left(grant.instance, seat, meter.timings if meter is not None else None, tokens, good=taken)
 
     async def has_ended(self, grant: Grant) -> bool:
         """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""

@@ -177,7 +177,7 @@ class Gateway:
                 else:
                     await answer_whole(self._dispatch, work, lease, outlet)
             finally:
-                self._dispatch.left(work)
+                self._dispatch.left(work, lease.grant)
 
     async def _fail(self, outlet: Outlet, record: Record, error: RouterError) -> None:
         """An error in the way in which it can still be told."""

@@ -91,6 +91,8 @@ class Sessions:
         self._upstream = upstream
         self._notes = notes
         self._desks: dict[InstanceId, Desk] = {}
+        self._names: dict[InstanceId, str] = {}
+        self._laying: set[InstanceId] = set()
         self._tasks = Tasks(report)
         self._wall = wall
 
@@ -104,15 +106,35 @@ class Sessions:
         tally = self.tallies.get(model)
         if tally is None or tally.state != state:
             tally = self.tallies[model] = Tally(state)
+        endpoint, pid = life.endpoint, life.handle.pid if life.handle is not None else None
+        name = f"{endpoint.port}-{pid}"
         slots = [Slot(number, empty=fresh) for number in range(served.slots)]
-        endpoint = life.endpoint
+        known = {} if fresh else self.shelf.table(name)
+        for slot in slots:
+            slot.holds = known.get(slot.number)
         self._desks[instance] = Desk(
             model, engine, slots, tally, self.shelf, partial(ask, self._upstream, endpoint), self._notes, self._wall
         )
+        self._names[instance] = name
+        self._lay(instance)
 
     def closed(self, instance: InstanceId) -> None:
         """It is gone, and with it what was not saved."""
-        self._desks.pop(instance, None)
+        if self._desks.pop(instance, None) is not None and self.shelf is not None:
+            name = self._names.pop(instance)
+            self._tasks.spawn(self.shelf.clear_table(name), f"removal of the slot table {name}")
+
+    def _lay(self, instance: InstanceId) -> None:
+        """Has what an engine's slots hold written down, once for all changes of the moment."""
+        if instance not in self._laying:
+            self._laying.add(instance)
+            self._tasks.spawn(self._lay_table(instance), "slot table")
+
+    async def _lay_table(self, instance: InstanceId) -> None:
+        self._laying.discard(instance)
+        desk = self._desks.get(instance)
+        if desk is not None and self.shelf is not None:
+            await self.shelf.lay_table(self._names[instance], desk.held())
 
     def has(self, instance: InstanceId) -> bool:
         """Whether its requests get seats."""
@@ -121,11 +143,18 @@ class Sessions:
     async def seat(self, instance: InstanceId, ask: Ask) -> Seat | None:
         """A slot for a request, with its conversation in it if there is one; None where slots are not ours to give."""
         desk = self._desks.get(instance)
-        return await desk.seat(ask) if desk is not None else None
+        if desk is None:
+            return None
+        seat = await desk.seat(ask)
+        self._lay(instance)
+        return seat
 
-    def left(self, seat: Seat, timings: Mapping[str, object] | None, tokens: int | None, *, good: bool) -> None:
+    def left(
+        self, instance: InstanceId, seat: Seat, timings: Mapping[str, object] | None, tokens: int | None, *, good: bool
+    ) -> None:
         """A request has ended: `tokens` of prompt and answer, None where not known; `good` if the engine took it."""
         gone = seat.desk.left(seat, timings, tokens, good=good)
+        self._lay(instance)
         if gone is not None and self.shelf is not None:
             self._tasks.spawn(self.shelf.drop(gone), "removal of a conversation that was of no use")
 
@@ -158,7 +187,8 @@ class Sessions:
         }
 
     async def close(self) -> None:
-        """Ends what runs."""
+        """Ends what runs; what is small is waited for."""
+        await self._tasks.wait(LIMIT)
         await self._tasks.close()
 
 
@@ -186,6 +216,10 @@ class Desk:
         self._wall = wall
         self._locks = {slot.number: asyncio.Lock() for slot in slots}
         self._link = FIRST_LINK
+
+    def held(self) -> dict[int, Conversation]:
+        """What is known of the slots, by their numbers."""
+        return {slot.number: slot.holds for slot in self.slots if slot.holds is not None}
 
     async def seat(self, ask: Ask) -> Seat:
         """Chooses a slot and prepares it. When cancelled, the slot is free again."""

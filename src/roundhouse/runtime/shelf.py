@@ -19,12 +19,12 @@ import orjson
 from roundhouse.core.conversations import Conversation, Prefix, Saved, evicted, superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SPARE = 1 << 30
 """Bytes of the disk that are left to others."""
-STATE, ABOUT, PART = ".kv", ".json", ".part"
+STATE, ABOUT, PART, TABLE = ".kv", ".json", ".part", ".slots"
 
 
 class Shelf:
@@ -39,7 +39,7 @@ class Shelf:
         self.folder = folder
         self.budget = budget
         self.saved: dict[str, Saved] = {}
-        self._coming = 0
+        self._tables: dict[str, dict[str, Any]] = {}
 
     async def open(self) -> None:
         """Reads what an earlier run left. Raises OSError if the folder can't be used."""
@@ -94,6 +94,23 @@ class Shelf:
             await self.drop(new)
         return new
 
+    def table(self, name: str) -> dict[int, Conversation]:
+        """What an earlier Roundhouse knew of the slots of an engine that still runs, by their numbers; told once."""
+        told = self._tables.pop(name, {})
+        with suppress(ValueError, LookupError, TypeError):
+            return {int(number): _conversation(one) for number, one in told.items()}
+        return {}
+
+    async def lay_table(self, name: str, slots: Mapping[int, Conversation]) -> None:
+        """Writes down what an engine's slots hold, for a later Roundhouse that takes the engine over."""
+        told = orjson.dumps({str(number): _told(one) for number, one in slots.items()})
+        with suppress(OSError):  # it is missed only after a restart, and costs a prompt then
+            await asyncio.to_thread(_write, self.folder / (name + TABLE), told)
+
+    async def clear_table(self, name: str) -> None:
+        """The engine is gone."""
+        await asyncio.to_thread((self.folder / (name + TABLE)).unlink, missing_ok=True)
+
     async def drop(self, *gone: Saved) -> None:
         """Removes some."""
         await self._remove(gone)
@@ -127,10 +144,7 @@ class Shelf:
         part.chmod(0o600)  # the engine wrote it for everybody
         size = part.stat().st_size
         part.rename(whole)
-        about = self.folder / (name + ABOUT)
-        descriptor = os.open(about, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(_described(state, size, conversation)))
+        _write(self.folder / (name + ABOUT), orjson.dumps({"state": state, "size": size, **_told(conversation)}))
         return size
 
     def _read(self) -> dict[str, Saved]:
@@ -139,31 +153,43 @@ class Shelf:
         found = {}
         for about in self.folder.glob("*" + ABOUT):
             with suppress(OSError, ValueError, LookupError, TypeError):
-                saved = _understood(about.stem, orjson.loads(about.read_bytes()), about.stat().st_mtime)
+                told = orjson.loads(about.read_bytes()) | {"used": about.stat().st_mtime}
+                saved = Saved(about.stem, str(told["state"]), int(told["size"]), _conversation(told))
                 if (self.folder / (about.stem + STATE)).stat().st_size == saved.size:
                     found[saved.id] = saved
+        for path in self.folder.glob("*" + TABLE):
+            with suppress(OSError, ValueError):
+                self._tables[path.stem] = orjson.loads(path.read_bytes())
+            path.unlink(missing_ok=True)  # whoever takes its engine over lays it again
         for path in self.folder.iterdir():
             if path.suffix in {STATE, ABOUT, PART} and path.stem not in found:
                 path.unlink(missing_ok=True)
         return found
 
 
-def _described(state: str, size: int, conversation: Conversation) -> dict[str, Any]:
+def _write(path: Path, data: bytes) -> None:
+    """In one step, for our user alone."""
+    part = path.with_suffix(path.suffix + PART)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    part.replace(path)
+
+
+def _told(conversation: Conversation) -> dict[str, Any]:
     """Digests of the text alone: what was said stands only in the engine's own file."""
     return {
-        "state": state,
-        "size": size,
         "owner": conversation.owner,
         "talk": conversation.talk,
         "tokens": conversation.tokens,
+        "used": conversation.used,
         "length": conversation.prefix.length,
         "marks": [mark.hex() for mark in conversation.prefix.marks],
     }
 
 
-def _understood(name: str, told: dict[str, Any], used: float) -> Saved:
+def _conversation(told: Mapping[str, Any]) -> Conversation:
     prefix = Prefix(tuple(bytes.fromhex(mark) for mark in told["marks"]), int(told["length"]))
     key, user, session = told["talk"]
     talk = (str(key), str(user), str(session))
-    conversation = Conversation(str(told["owner"]), talk, prefix, int(told["tokens"]), used)
-    return Saved(name, str(told["state"]), int(told["size"]), conversation)
+    return Conversation(str(told["owner"]), talk, prefix, int(told["tokens"]), float(told["used"]))
