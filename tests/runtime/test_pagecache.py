@@ -44,7 +44,7 @@ def never(_size):
 
 
 def run(files, cancelled=None, short=never, rate=FAST):
-    return read_in(files, rate, cancelled or threading.Event(), short)
+    return read_in(files, lambda: rate, cancelled or threading.Event(), short)
 
 
 def test_files_that_were_not_in_the_page_cache_are_there_afterwards(disk):

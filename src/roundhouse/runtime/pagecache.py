@@ -111,12 +111,13 @@ def shortage(size: int) -> str | None:
 
 
 def read_in(
-    files: Sequence[Path], rate: float, cancelled: Event, short: Callable[[int], str | None] = shortage
+    files: Sequence[Path], rate: Callable[[], float], cancelled: Event, short: Callable[[int], str | None] = shortage
 ) -> Report:
     """Brings files into the page cache, in their order, at no more than `rate` bytes per second. Raises nothing.
 
-    What is there already costs neither rate nor reading. It ends within one piece of `cancelled` being set, and when
-    `short`, which is asked now and then about the size of all the files, gives a reason.
+    The rate is asked for after each piece. What is there already costs neither rate nor reading. It ends within one
+    piece of `cancelled` being set, and when `short`, which is asked now and then about the size of all files, gives a
+    reason.
     """
     return _Reading(rate, cancelled, short).run(files)
 
@@ -133,7 +134,7 @@ class _Ended(Exception):
 
 
 class _Reading:
-    def __init__(self, rate: float, cancelled: Event, short: Callable[[int], str | None]) -> None:
+    def __init__(self, rate: Callable[[], float], cancelled: Event, short: Callable[[int], str | None]) -> None:
         self._rate = rate
         self._cancelled = cancelled
         self._short = short
@@ -180,7 +181,7 @@ class _Reading:
                 raise _Ended(Outcome.FAILED, f"{file}: it became shorter while it was read")
             start += moved
         self._read += missing
-        self._cancelled.wait(max(0.0, missing / self._rate - (time.monotonic() - began)))
+        self._cancelled.wait(max(0.0, missing / self._rate() - (time.monotonic() - began)))
         if self._read - self._looked >= MEMORY_EVERY:
             self._look_at_memory()
 
