@@ -23,7 +23,7 @@ from roundhouse.api.admin import make_admin
 from roundhouse.api.routes import ROUTES
 from roundhouse.app import sockets
 from roundhouse.cli.root import app
-from roundhouse.config import later, units
+from roundhouse.config import units
 from roundhouse.config.schema import json_schema
 from roundhouse.core.model import Device, Fleet, ModelSpec, Use
 from roundhouse.demo import problems
@@ -79,7 +79,7 @@ def configuration() -> str:
 
 
 def _without_effect() -> str:
-    keys = (*(f"scheduling.{key}" for key in later.SCHEDULING), "sessions", "models.ID.max_instances", *NOT_YET)
+    keys = ("sessions", "models.ID.max_instances", *NOT_YET)
     return f"Read, but without effect in this version: {_words(keys)}."
 
 

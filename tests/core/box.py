@@ -30,6 +30,8 @@ from roundhouse.core.model import (
     ModelSpec,
     Phase,
     Policy,
+    Prefetch,
+    ReadAhead,
     Refuse,
     Start,
     Stop,
@@ -92,6 +94,8 @@ class Box:
         self.asked_by: dict[int, Ticket] = {}
         self.made_room: dict[str, float] = {}
         self.tickets = 0
+        self.prefetched: Prefetch | None = None
+        self.starts: list[str] = []
 
     # --- what can happen ---
 
@@ -236,8 +240,13 @@ class Box:
             self.backoff[engine.model] = self.now + min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (len(recent) - 3))
 
     def _note_action(self, action: object, event: Event, before: Fleet) -> None:
-        if isinstance(action, Start):
+        if isinstance(action, Prefetch):
+            self._check_prefetch(action)
+            self.prefetched = action
+        elif isinstance(action, Start):
             self._check_start(action)
+            self.starts.append(action.model)
+            self.prefetched = None
             self.engines[action.instance] = Engine(action.model, dict(action.claim), used=self.now)
             self.engines[action.instance].asked = (
                 before.models[action.model].asked is not None
@@ -293,6 +302,30 @@ class Box:
         waiters = [t for t in self.waiting.values() if t.model == action.model]
         asked = self.fleet.models[action.model].instance
         assert waiters or (asked is not None and asked.asked), "started for nobody"
+
+    def _check_prefetch(self, action: Prefetch) -> None:
+        assert self.policy.prefetch is not ReadAhead.OFF
+        assert not self.fleet.closing
+        assert self.specs[action.model].local, f"nothing of {action.model} can be read"
+        assert all(e.model != action.model for e in self.engines.values()), f"{action.model} has an engine already"
+        assert action != self.prefetched, f"{action} said twice"
+        if action.wanted:
+            assert self._wanted_since(action.model) is not None, f"nobody waits for {action.model}"
+            return
+        assert self.policy.prefetch is ReadAhead.LEARNED
+        assert not self.waiting, "read ahead by guess although somebody waits"
+        assert all(e.ready_at is not None or e.stopped for e in self.engines.values()), "read by guess during a load"
+        loaded = {e.model for e in self.engines.values()}
+        followed = [b for a, b in zip(self.starts, self.starts[1:], strict=False) if a in loaded]
+        assert followed.count(action.model) >= 3, f"{action.model} was not learned: {self.starts}"
+
+    def _check_next_is_read(self) -> None:
+        """Whoever is next and has weights here is being read; when nobody is, that is over."""
+        due = [name for _, name, _ in self._candidates() if self.specs[name].local]
+        if not due and self.prefetched is not None and self.prefetched.wanted:
+            self.prefetched = None
+        if due and self.policy.prefetch is not ReadAhead.OFF:
+            assert self.prefetched == Prefetch(due[0], wanted=True), f"{due[0]} is next, read is {self.prefetched}"
 
     def _check_stop(self, action: Stop) -> None:
         engine = self.engines[action.instance]
@@ -402,6 +435,7 @@ class Box:
         self._check_free_slots()
         self._check_leavers(before, actions)
         self._check_order(event, before, actions)
+        self._check_next_is_read()
         self._follow_blocked()
 
     def _follow_phases(self, before: Fleet) -> None:

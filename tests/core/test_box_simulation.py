@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from roundhouse.core.model import Asked, Device, Found, Kind, Measured, ModelSpec, Policy, TaskRule, Want
+from roundhouse.core.model import Asked, Device, Found, Kind, Measured, ModelSpec, Policy, ReadAhead, TaskRule, Want
 from tests.core.box import Box
 
 PICK = st.integers(0, 11)
@@ -45,6 +45,7 @@ def boxes(draw):
             ttl=draw(st.sampled_from([None, None, 7.7, 60.3])),
             min_resident=draw(st.sampled_from([0.0, 0.0, 3.1, 20.7])),
             expected=draw(st.sampled_from([None, 2.3, 17.9])),
+            local=draw(st.integers(0, 3)) > 0,
         )
         for number in range(draw(st.integers(2, 5)))
     ]
@@ -58,6 +59,7 @@ def boxes(draw):
         max_wait=draw(st.sampled_from([None, 0.0, 5.3, 31.7, math.inf])),
         task_hold=draw(st.sampled_from([0.0, 0.5])),
         linger=draw(st.sampled_from([None, None, 0.0, 3.3])),
+        prefetch=draw(st.sampled_from([ReadAhead.OFF, ReadAhead.NEXT, ReadAhead.LEARNED, ReadAhead.LEARNED])),
     )
     return Box(specs, devices, policy)
 

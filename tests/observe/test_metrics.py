@@ -8,8 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse.core.model import Device, Failure, Fleet, Instance, ModelSpec, Phase, Ticket, Use
 from roundhouse.dialects import chores
-from roundhouse.observe.metrics import TASKS, Metrics, Snapshot
+from roundhouse.observe.metrics import PREFETCH_OUTCOMES, TASKS, Metrics, Snapshot
 from roundhouse.ports import Reading
+from roundhouse.runtime.pagecache import Outcome
 
 DONE: dict[str, Any] = {
     "model": "alpha",
@@ -90,6 +91,21 @@ def test_g1_loads_switches_evictions_and_exits():
     assert value(metrics, "evictions_total", model="alpha", reason="room") == 1
     assert value(metrics, "engine_exits_total", model="alpha", expected="false") == 1
     assert value(metrics, "engine_exits_total", model="alpha", expected="true") == 1
+
+
+def test_d12_weights_read_ahead():
+    metrics = Metrics(["alpha"])
+    metrics.prefetched(model="alpha", outcome="done", read=300, found=50, seconds=2.0)
+    metrics.prefetched(model="alpha", outcome="short", read=100, found=0, seconds=0.5)
+    assert value(metrics, "prefetches_total", model="alpha", outcome="done") == 1
+    assert value(metrics, "prefetches_total", model="alpha", outcome="short") == 1
+    assert value(metrics, "prefetch_bytes_total", model="alpha", source="disk") == 400
+    assert value(metrics, "prefetch_bytes_total", model="alpha", source="cache") == 50
+    assert value(metrics, "prefetch_seconds_total", model="alpha") == 2.5
+
+
+def test_d12_every_outcome_of_reading_ahead_is_a_label():
+    assert set(Outcome) == PREFETCH_OUTCOMES
 
 
 @given(st.lists(st.floats(0, 2000), min_size=1))

@@ -95,7 +95,7 @@ async def memory_of_a_load(lines: list[str]) -> int | None:
         command,
         lambda _port: (),
     )
-    journal = SimpleNamespace(loaded=lambda *_: None, exited=lambda *_, **__: None)
+    journal = SimpleNamespace(loaded=lambda *_: None, exited=lambda *_, **__: None, read_ahead=lambda *_: None)
     told: list[int] = []
     events: asyncio.Queue[Any] = asyncio.Queue()
     effects = Effects({"m": runnable}, Upstream(), journal, asyncio.get_running_loop().time, lambda *_: None)

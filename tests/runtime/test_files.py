@@ -9,7 +9,7 @@ import pytest
 
 from roundhouse.core.model import Kind
 from roundhouse.formats.errors import FormatError
-from roundhouse.runtime.files import facts_of
+from roundhouse.runtime.files import facts_of, weights_of
 from tests.support.gguf_files import write_tiny_chat
 
 
@@ -99,3 +99,28 @@ def test_bad_files_are_named_with_the_reason_once(tmp_path):
             facts_of(path)
         assert str(error.value).startswith(said)
         assert str(error.value).count(str(path)) == 1
+
+
+def names(found) -> list[str]:
+    return [file.name for file in found]
+
+
+def test_d12_weights_are_all_parts_of_a_gguf():
+    found = weights_of(Path("/nowhere/m-00001-of-00002.gguf"))
+    assert names(found) == ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]
+
+
+def test_d12_weights_are_the_shards_that_the_index_names(tmp_path):
+    for name in ("model-00001-of-00002", "model-00002-of-00002", "consolidated"):
+        safetensors(tmp_path / f"{name}.safetensors", 8)
+    assert len(weights_of(tmp_path)) == 3
+    index = {"weight_map": {f"t{n}": f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert names(weights_of(tmp_path)) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"t": "../../secret"}}'])
+def test_d12_an_index_that_is_none_hides_nothing(tmp_path, index):
+    safetensors(tmp_path / "output.safetensors", 8)
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    assert names(weights_of(tmp_path)) == ["output.safetensors"]

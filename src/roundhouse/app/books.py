@@ -15,6 +15,7 @@ from roundhouse.core.model import (
     BecameReady,
     Exited,
     Measured,
+    Prefetch,
     Progressed,
     Refuse,
     Start,
@@ -23,6 +24,7 @@ from roundhouse.core.model import (
     Surveyed,
 )
 from roundhouse.observe.store import Load, Measurement, Request
+from roundhouse.runtime.pagecache import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from roundhouse.observe.bus import Bus
     from roundhouse.observe.metrics import Metrics
     from roundhouse.observe.store import Store
+    from roundhouse.runtime.pagecache import Report
 
 _EVICTIONS = {"idle": "ttl", "unload asked": "asked"}
 _BEGINNINGS = {"room for ": "room", "more is held ": "memory"}
@@ -155,6 +158,28 @@ class Books:
         else:
             self._log.info(f"conversation {what}", model=model, tokens=tokens, seconds=round(seconds, 3))
 
+    def read_ahead(self, model: str, report: Report) -> None:
+        """Reading a model's weights into the page cache has ended."""
+        done = {
+            "model": model,
+            "outcome": report.outcome.value,
+            "read": report.read,
+            "found": report.found,
+            "size": report.size,
+            "seconds": round(report.seconds, 3),
+            "reason": report.reason,
+        }
+        self._bus.publish("prefetched", done)
+        self._metrics.prefetched(
+            model=model,
+            outcome=report.outcome,
+            read=report.read,
+            found=report.found,
+            seconds=report.seconds,
+        )
+        tell = self._log.warning if report.outcome is Outcome.FAILED else self._log.info
+        tell("weights read ahead", **done)
+
     def saw(self, event: Event, actions: list[Action], _now: float) -> None:
         """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""
         for action in actions:
@@ -165,6 +190,8 @@ class Books:
                 self._log.info("unloading model", model=action.model, instance=action.instance, why=action.reason)
                 self._bus.publish("unloading", {"model": action.model, "why": action.reason})
                 self._evicted(action)
+            elif isinstance(action, Prefetch):
+                self._bus.publish("prefetching", {"model": action.model, "wanted": action.wanted})
             elif isinstance(action, Refuse):
                 self._bus.publish("refused", {"model": action.ticket.model, "error": action.error.message})
         self._publish(event)

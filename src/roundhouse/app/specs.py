@@ -15,7 +15,7 @@ import orjson
 from roundhouse.api.state import About
 from roundhouse.app import claims
 from roundhouse.app.places import place_of
-from roundhouse.core.model import Kind, ModelSpec, Policy, TaskRule
+from roundhouse.core.model import Kind, ModelSpec, Policy, ReadAhead, TaskRule
 from roundhouse.engines import ENGINES, visible
 from roundhouse.engines.openai import endpoint_of, words_of
 from roundhouse.errors import LoadFailed
@@ -136,6 +136,7 @@ def make_spec(model: ModelConfig, looked: Looked, box: Box, learned: Learned, pe
         min_resident=model.min_resident,
         expected=expected,
         remote=remote,
+        local=not remote and looked.facts is not None,
     )
 
 
@@ -223,6 +224,7 @@ def make_policy(config: Config) -> Policy:
         task_model=scheduling.task_model,
         drain_timeout=scheduling.drain_timeout,
         max_wait=None if scheduling.max_wait == "auto" else scheduling.max_wait,
+        prefetch=ReadAhead(scheduling.prefetch),
         linger=0.0 if scheduling.linger == "off" else None if scheduling.linger == "auto" else scheduling.linger,
     )
 

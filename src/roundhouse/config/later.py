@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import Config, ModelConfig
 
-SCHEDULING = ("prefetch",)
-
 
 def not_yet(config: Config) -> tuple[str, ...]:
     """One sentence for each setting that was written and has no effect in this version."""
@@ -21,9 +19,6 @@ def not_yet(config: Config) -> tuple[str, ...]:
 
 
 def _top(config: Config) -> Iterator[str]:
-    for key in SCHEDULING:
-        if key in config.scheduling.model_fields_set:
-            yield f"scheduling.{key}: has no effect in this version"
     if "reload" in config.model_fields_set and config.reload.watch:
         yield "reload.watch: the file is not watched in this version; restart to apply a change"
     for api_key in config.keys:

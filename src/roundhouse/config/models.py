@@ -158,7 +158,7 @@ class Scheduling(Section):
     linger: Linger = "auto"
     """How long an idle model stays while others wait; `auto`: through a live session's think time if that pays."""
     prefetch: Literal["off", "next", "learned"] = "next"
-    """Whose weights are read into the page cache ahead."""
+    """Whose weights are read into the page cache ahead: `next`, who waits; `learned`, also who usually comes next."""
     queue: Queue = Queue()
     """Bounds of the waiting line."""
     tasks: Literal["resident", "queue", "refuse"] = "resident"

@@ -21,6 +21,8 @@ LEAST_GAPS = 3
 MOST_IDLE = 60
 SHORT_IDLE = 300.0
 """Idle times up to this long are not noted: no automatic ttl is shorter (spec D8)."""
+FOLLOWER_MEMORY = 0.9
+"""What is left of the count of each follower when there is a new one: about the last ten count."""
 ANSWER_WEIGHT = 0.2
 """Of the newest answer in the running mean of how long answers take."""
 
@@ -49,6 +51,7 @@ class Habits:
         ended: when the last answer ended; None = none has yet.
         idle: the last idle times longer than `SHORT_IDLE`.
         sessions: by name, the one that was heard of last at the end.
+        followers: which models were started next after this one, and how often of late.
     """
 
     count: float = 0.0
@@ -57,6 +60,7 @@ class Habits:
     ended: float | None = None
     idle: tuple[float, ...] = ()
     sessions: dict[Talk, Session] = field(default_factory=dict)
+    followers: dict[str, float] = field(default_factory=dict)
 
     def rate(self, now: float) -> float:
         """Requests of late: each counts 1 when it comes, and less and less from then on."""
@@ -85,7 +89,12 @@ class Habits:
         session.ended = now
         self.sessions[name] = session
 
+    def followed(self, model: str) -> None:
+        """That model was started next."""
+        self.followers = {name: count * FOLLOWER_MEMORY for name, count in self.followers.items()}
+        self.followers[model] = self.followers.get(model, 0.0) + 1.0
+
     def copy(self) -> Habits:
         """One that later requests do not change."""
         sessions = {name: Session(session.ended, session.gaps) for name, session in self.sessions.items()}
-        return Habits(self.count, self.counted, self.answer, self.ended, self.idle, sessions)
+        return Habits(self.count, self.counted, self.answer, self.ended, self.idle, sessions, dict(self.followers))

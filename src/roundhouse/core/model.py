@@ -55,6 +55,14 @@ class TaskRule(StrEnum):
     REFUSE = "refuse"
 
 
+class ReadAhead(StrEnum):
+    """`scheduling.prefetch`: whose weights are read into the page cache before its engine starts (spec D12)."""
+
+    OFF = "off"
+    NEXT = "next"
+    LEARNED = "learned"
+
+
 class Want(StrEnum):
     """What an operator can ask of a model."""
 
@@ -79,6 +87,7 @@ class ModelSpec:
         ttl_auto: that time is found from what a reload costs and from the model's habits instead (`keeping`).
         expected: seconds a load is expected to take, None = not known yet.
         remote: run by others; nothing of it occupies this box and it is never stopped.
+        local: its weights are files on this machine, which can be read ahead.
     """
 
     id: str
@@ -96,6 +105,7 @@ class ModelSpec:
     min_resident: float = 0.0
     expected: float | None = None
     remote: bool = False
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,7 @@ class Policy:
     """A load that nobody waits for any more is given up after this long (spec A8)."""
     memory_wait: float = 30.0
     """How long a model waits for memory that others hold before its requests are refused (spec D2)."""
+    prefetch: ReadAhead = ReadAhead.NEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,7 +471,18 @@ class Refuse:
     error: RouterError
 
 
-Action = Start | Stop | Grant | Refuse
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Read a model's weights into the page cache; whatever else is being read so ends. Nothing answers it.
+
+    `wanted`: somebody waits for the model. It is a guess otherwise, and ends when any engine starts.
+    """
+
+    model: str
+    wanted: bool
+
+
+Action = Start | Stop | Grant | Refuse | Prefetch
 
 
 class Fleet:
@@ -474,13 +496,16 @@ class Fleet:
         instances: model by instance id, for those that live.
         use: how busy each of these is.
         habits: how each model is used, whether it is loaded or not.
+        ahead: the last Prefetch, for as long as it needs no other one (`prefetch`).
+        last_start: the model whose engine was started last.
         policy: scheduling settings.
         closing: no more starts.
         next_instance: the id of the next one.
     """
 
     __slots__ = (
-        *("closing", "devices", "granted", "habits", "instances", "models", "next_instance", "policy", "queued", "use"),
+        *("ahead", "closing", "devices", "granted", "habits", "instances", "last_start", "models", "next_instance"),
+        *("policy", "queued", "use"),
     )
 
     def __init__(
@@ -494,6 +519,8 @@ class Fleet:
         self.use: dict[InstanceId, Use] = {}
         self.habits: dict[str, Habits] = {model: Habits() for model in self.models}
         self.policy = policy or Policy()
+        self.ahead: Prefetch | None = None
+        self.last_start: str | None = None
         self.closing = False
         self.next_instance = 1
 
@@ -504,6 +531,7 @@ class Fleet:
         twin.queued, twin.granted = dict(self.queued), dict(self.granted)
         twin.habits = {model: habits.copy() for model, habits in self.habits.items()}
         twin.closing, twin.next_instance = self.closing, self.next_instance
+        twin.ahead, twin.last_start = self.ahead, self.last_start
         return twin
 
     def live(self) -> list[Instance]:

@@ -112,7 +112,11 @@ def move(fleet: Fleet, instance: Instance, cue: Cue, now: float, **fields: objec
 
 
 def settle_in(fleet: Fleet, instance: Instance, now: float) -> None:
-    """Gives a new instance its place in the picture; whoever asked for its model has got it."""
+    """Gives a new instance its place in the picture; whoever asked for its model has got it.
+
+    What it reads may push out of the page cache what was read ahead, so that is looked at anew.
+    """
+    fleet.ahead = None
     fleet.instances[instance.id] = instance.model
     fleet.use[instance.id] = Use(0, now)
     change(fleet, fleet.models[instance.model], instance=instance, asked=None, blocked=None)

@@ -13,6 +13,7 @@ The same picture, event and time always give the same picture and actions. The r
             spec D3); whose place is not needed any more is called back
 6. stop     what has drained
 7. start    what has room, one load per device at a time
+8. prefetch the weights of who comes next are read meanwhile (`prefetch`)
 
 They are applied until they decide nothing more: who is called back may be granted to, who starts may be in the way.
 Two short ways skip the rules where they could decide nothing: a request for a free slot with nobody waiting, and a
@@ -31,6 +32,7 @@ from roundhouse.core.keeping import idle_limit
 from roundhouse.core.lifecycle import Cue
 from roundhouse.core.model import Arrived, Departed, Event, Grant, Granted, Instance, Phase, Start, Stop, Use
 from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
+from roundhouse.core.prefetch import note_start, read_ahead
 from roundhouse.core.room import overgrown, plan_room, waiting
 from roundhouse.core.shares import UNKNOWN_ANSWER
 from roundhouse.core.turns import has_free_slot, place_in_queue, tenure, wanted_since
@@ -60,22 +62,25 @@ def whole_step(fleet: Fleet, event: Event, now: float) -> list[Action]:
     """The same as `step` without the short ways (a property test holds the two against each other)."""
     actions: list[Action] = []
     notes.note(fleet, event, now, actions)
+    plan = None
     for _ in range(MOST_PASSES):
         _refuse_overdue(fleet, now, actions)
         _grant(fleet, now, actions)
         before = dict(fleet.models)  # what these two did, the rest has seen
-        _make_room(fleet, now, actions)
+        plan = _make_room(fleet, now, actions)
         if fleet.models == before:
             break
+    if plan is not None:
+        read_ahead(fleet, plan, actions)
     return actions
 
 
-def _make_room(fleet: Fleet, now: float, actions: list[Action]) -> None:
-    """Rules 3 to 7."""
+def _make_room(fleet: Fleet, now: float, actions: list[Action]) -> Plan | None:
+    """Rules 3 to 7. Returns what was planned, None while Roundhouse is ending."""
     _give_up_and_retire(fleet, now)
     if fleet.closing:
         _stop(fleet, now, actions)
-        return
+        return None
     _shrink(fleet, now)
     plan = plan_room(fleet, now)
     _refuse_unplaceable(fleet, plan, now, actions)
@@ -83,6 +88,7 @@ def _make_room(fleet: Fleet, now: float, actions: list[Action]) -> None:
     _stop(fleet, now, actions)
     _start(fleet, plan, now, actions)
     _refuse_tasks(fleet, now, actions)
+    return plan
 
 
 def _short_way(fleet: Fleet, event: Event, now: float) -> list[Action] | None:
@@ -278,6 +284,7 @@ def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
         fleet.next_instance += 1
         asked = state.asked is not None
         notes.settle_in(fleet, Instance(number, model, Phase.STARTING, claim, now, now, asked=asked), now)
+        note_start(fleet, model)
         actions.append(Start(number, model, claim))
 
 

@@ -44,12 +44,14 @@ class Plan:
         leave: instances that must drain, with the model they make room for.
         blocked: models that can't fit because of processes that are not ours, with the reason in words.
         impossible: models that can never fit as things are configured, with the reason in words.
+        next: the first in the order of turns that can't start yet, of those whose weights can be read meanwhile.
     """
 
     start: dict[str, Claim] = field(default_factory=dict)
     leave: dict[InstanceId, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
     impossible: dict[str, str] = field(default_factory=dict)
+    next: str | None = None
 
 
 def claims(state: ModelState) -> tuple[Claim, ...]:
@@ -126,10 +128,13 @@ class _Planning:
                 places = limits.possible(state)
                 if isinstance(places, Hindrance):
                     (plan.blocked if places.by_others else plan.impossible)[state.spec.id] = places.reason
-                elif fitting := [claim for claim in places if fits(claim, self._coming)]:
+                    continue
+                if fitting := [claim for claim in places if fits(claim, self._coming)]:
                     self._give(state, fitting)
                 elif leaving := self._make_room(state, want, places, offers):
                     offers = [(tenure, offer) for tenure, offer in offers if offer not in leaving]
+                if plan.next is None and state.spec.local and state.spec.id not in plan.start:
+                    plan.next = state.spec.id
         self._place_tasks()
         return plan
 

@@ -36,6 +36,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
 KEY_CLASSES = frozenset({"anonymous", "key", "admin"})
 EVICTION_REASONS = frozenset({"room", "ttl", "asked", "settings", "memory", "closing"})
+PREFETCH_OUTCOMES = frozenset({"done", "cancelled", "short", "failed"})
 TASKS = frozenset(
     {
         *("title", "tags", "follow_up", "query", "emoji", "autocomplete", "image_prompt", "function_calling"),
@@ -150,6 +151,22 @@ class Metrics:
         """An engine's processes are gone; `expected`: we stopped it."""
         self._counts.exits[self._name(model), "true" if expected else "false"] += 1
 
+    def prefetched(self, *, model: str, outcome: str, read: int, found: int, seconds: float) -> None:
+        """Reading a model's weights ahead has ended.
+
+        Args:
+            model: its id.
+            outcome: one of `PREFETCH_OUTCOMES`.
+            read: bytes that came from the disk.
+            found: bytes that were in the page cache already.
+            seconds: how long it took.
+        """
+        counts, name = self._counts, self._name(model)
+        counts.prefetches[name, outcome if outcome in PREFETCH_OUTCOMES else OTHER] += 1
+        counts.prefetch_bytes[name, "disk"] += read
+        counts.prefetch_bytes[name, "cache"] += found
+        counts.prefetch_seconds[(name,)] = counts.prefetch_seconds.get((name,), 0.0) + seconds
+
     def render(self) -> bytes:
         """Everything in Prometheus's text format (`CONTENT_TYPE`)."""
         return generate_latest(self._registry)
@@ -199,6 +216,9 @@ class _Counts:
         self.tasks: Counter[tuple[str, str]] = Counter()
         self.evictions: Counter[tuple[str, str]] = Counter()
         self.exits: Counter[tuple[str, str]] = Counter()
+        self.prefetches: Counter[tuple[str, str]] = Counter()
+        self.prefetch_bytes: Counter[tuple[str, str]] = Counter()
+        self.prefetch_seconds: dict[tuple[str], float] = {}
         self.switches = 0
         self.conversations: Counter[tuple[str, str]] = Counter()
 
@@ -240,6 +260,16 @@ class _CountsCollector(Collector):
             ("model", "outcome"),
             counts.conversations.items(),
         )
+        yield _counter(
+            "prefetches", "Readings of weights ahead, by outcome.", ("model", "outcome"), counts.prefetches.items()
+        )
+        yield _counter(
+            "prefetch_bytes",
+            "Weights read ahead from disk, and those found in the page cache.",
+            ("model", "source"),
+            counts.prefetch_bytes.items(),
+        )
+        yield _counter("prefetch_seconds", "Time that reading ahead took.", ("model",), counts.prefetch_seconds.items())
         yield _counter("switches", "Models stopped to make room for another.", (), [((), counts.switches)])
 
 

@@ -12,10 +12,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from roundhouse.core.model import BecameReady, Exited, Found, Progressed, Start, Started, Stop
+from roundhouse.core.model import BecameReady, Exited, Found, Prefetch, Progressed, Start, Started, Stop
 from roundhouse.errors import LoadFailed, RouterError
 from roundhouse.ports import Endpoint, Exit, Tag
 from roundhouse.runtime import farewell, groundwork, occupants, shortage
+from roundhouse.runtime.ahead import Ahead
 from roundhouse.runtime.life import Life
 from roundhouse.runtime.loading import LAST_LINES, PROBE_TIMEOUT, Loading, replies, why_ended
 from roundhouse.runtime.talk import carry_out
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from roundhouse.core.model import Claim, Event, InstanceId
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.life import Runnable
+    from roundhouse.runtime.pagecache import Report
     from roundhouse.runtime.sessions import Sessions
     from roundhouse.runtime.upstream import Upstream
 
@@ -53,6 +55,9 @@ class Journal(Protocol):
 
     def stuck(self, model: str, reason: str) -> None:
         """A model did not come or go the way it should, for that reason."""
+
+    def read_ahead(self, model: str, report: Report) -> None:
+        """Reading a model's weights into the page cache has ended."""
 
 
 class MemoryBack(Protocol):
@@ -80,6 +85,7 @@ class Effects:
         self.post: Callable[[Event], None] = lambda _event: None
         self.memory_back: MemoryBack = _at_once
         self.memory_told: Callable[[InstanceId, int], None] = lambda _instance, _size: None
+        self.ahead = Ahead(models, journal.read_ahead, self._loading)
         self.secret: Callable[[str | None], None] = lambda _key: None
         self.hide: Callable[[str], str] = lambda text: text
         self.sessions: Sessions | None = None
@@ -89,9 +95,12 @@ class Effects:
         self._tasks = Tasks(report)
         self._closing = False
 
-    def do(self, action: Start | Stop) -> None:
+    def do(self, action: Start | Stop | Prefetch) -> None:
         """Begins an action."""
-        if isinstance(action, Start):
+        if isinstance(action, Prefetch):
+            self.ahead.begin(action)
+        elif isinstance(action, Start):
+            self.ahead.starts(action.model)
             life = Life(self.models[action.model], self._clock(), action.claim)
             self.lives[action.instance] = life
             life.task = self._tasks.spawn(self._live(action.instance, life), f"engine of {action.model}")
@@ -156,6 +165,9 @@ class Effects:
             await asyncio.wait({life.task}, timeout=seconds)
         return instance not in self.lives
 
+    def _loading(self) -> bool:
+        return any(not life.ready and not life.stopping for life in self.lives.values())
+
     def trees(self) -> dict[InstanceId, int]:
         """Root process of each instance that has one here."""
         found = {key: life.handle.pid for key, life in self.lives.items() if life.handle is not None}
@@ -164,6 +176,7 @@ class Effects:
     async def close(self, *, leave_engines: bool, limit: float) -> None:
         """Ends what runs, or lets go of it so that a later Roundhouse may adopt it."""
         self._closing = True
+        await self.ahead.close()
         for instance, life in list(self.lives.items()):
             if leave_engines and life.handle is not None and not life.stopping:
                 await self._leave(life)

@@ -5,6 +5,7 @@ Blocking: call it from a worker thread. Only headers are read, so it takes milli
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from roundhouse.config import discover
@@ -28,6 +29,29 @@ def facts_of(path: Path) -> ModelFacts:
     if path.is_dir():
         return _folder(path)
     return gguf.merge([_gguf(part) for part in discover.parts_of(path)])
+
+
+def weights_of(path: Path) -> tuple[Path, ...]:
+    """The files that an engine reads to load the model at this path: those of a GGUF model, or a folder's weights.
+
+    Where a folder's index says which (there may be others, as Mistral's `consolidated.safetensors`), those. Raises
+    OSError where the folder can't be read; files that a split model lacks are among the result.
+    """
+    if not path.is_dir():
+        return discover.parts_of(path)
+    files = {file.name: file for file in sorted(path.glob("*.safetensors")) if file.is_file()}
+    named = _indexed(path / "model.safetensors.index.json") & files.keys()
+    return tuple(file for name, file in files.items() if not named or name in named)
+
+
+def _indexed(file: Path) -> set[str]:
+    """Names of the files in which the index of a split model (Hugging Face transformers) says its tensors are."""
+    try:
+        with file.open("rb") as stream:
+            index = json.loads(stream.read(LARGEST_CONFIG))
+        return {name for name in index["weight_map"].values() if isinstance(name, str)}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return set()
 
 
 def _gguf(path: Path) -> ModelFacts:

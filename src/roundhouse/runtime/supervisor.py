@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol, Self
 
 from roundhouse.core import planner
-from roundhouse.core.model import Arrived, Departed, Grant, Refuse, Start, Stop, Tick
+from roundhouse.core.model import Arrived, Departed, Grant, Prefetch, Refuse, Start, Stop, Tick
 from roundhouse.core.waiting import Waiting, explain
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Doer(Protocol):
-    """Whoever carries out actions; answers each with an event."""
+    """Whoever carries out actions; answers each with an event, but for a Prefetch."""
 
-    def do(self, action: Start | Stop) -> None:
+    def do(self, action: Start | Stop | Prefetch) -> None:
         """Begins; returns at once."""
         ...
 

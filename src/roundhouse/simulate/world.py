@@ -18,6 +18,7 @@ from roundhouse.core.model import (
     Exited,
     Fleet,
     Grant,
+    Prefetch,
     Refuse,
     Start,
     Stop,
@@ -272,6 +273,8 @@ class _World:
                 self._grant(action)
             case Refuse(ticket, error):
                 self._end(ticket.id, error.code)
+            case Prefetch():
+                pass  # loads take the seconds that they are given
 
     def _start(self, instance: InstanceId, model: str) -> None:
         timing = self._setup.timing[model]

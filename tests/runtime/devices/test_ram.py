@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 
-from roundhouse.runtime.devices.ram import RamReader
+from roundhouse.runtime.devices.ram import RamReader, pressure, unmapped
 from tests.runtime.devices.machine import GIB, MIB, PAGE
 
 
@@ -149,3 +149,22 @@ async def test_real_machine_and_a_real_tree():
         root.wait(10)
     assert reading.ours[1]["ram"] > 64 * MIB
     assert 0 < reading.used["ram"] < reading.total["ram"]
+
+
+def test_files_that_programs_map_are_no_room_for_others(machine):
+    text = (machine.proc / "meminfo").read_text()
+    machine.write(machine.proc / "meminfo", f"{text}Mapped: {5 * MIB} kB\n")
+    assert unmapped(machine.proc, machine.cgroups) == 7 * GIB
+    group = machine.cgroups / "ours"
+    machine.write(machine.proc / "self/cgroup", "0::/ours\n")
+    machine.write(group / "memory.max", f"{8 * GIB}\n")
+    machine.write(group / "memory.current", f"{5 * GIB}\n")
+    machine.write(group / "memory.stat", f"anon 1\nfile {4 * GIB}\nshmem 0\nfile_mapped {2 * GIB}\n")
+    assert unmapped(machine.proc, machine.cgroups) == 5 * GIB
+
+
+def test_pressure_is_the_share_of_the_last_ten_seconds(machine):
+    assert pressure(machine.proc) == 0.0
+    line = "avg10=12.50 avg60=3.00 avg300=0.00 total=1"
+    machine.write(machine.proc / "pressure/memory", f"some {line}\nfull {line.replace('12.50', '1.00')}\n")
+    assert pressure(machine.proc) == 12.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from roundhouse.ports import Reading
 from roundhouse.runtime.processes import largest, resident, scan, tree
@@ -40,7 +40,7 @@ class RamReader:
         members = {instance: tree(root, processes) for instance, root in trees.items()}
         sizes = {pid: resident(processes[pid], self._proc) for pids in members.values() for pid in pids}
         mapped = sum(size.file for size in sizes.values())
-        total, available = self._room()
+        total, available = room(self._proc, self._cgroups)
         foreign = [(p.pid, p.rss) for p in processes.values() if p.pid not in sizes and p.pid != os.getpid()]
         return Reading(
             total={RAM: total},
@@ -49,21 +49,57 @@ class RamReader:
             holders={RAM: largest(foreign, processes)},
         )
 
-    def _room(self) -> tuple[int, int]:
-        """Total and available bytes: of the machine, or of the tightest control group that we are in."""
-        lines = (self._proc / "meminfo").read_text().splitlines()
-        machine = {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
-        total, available = machine["MemTotal"], machine["MemAvailable"]
-        for limit, used in _limits(self._proc, self._cgroups):
-            if limit < machine["MemTotal"]:
-                total = min(total, limit)
-                available = min(available, max(0, limit - used))
-        return total, available
+
+def room(proc: Path = PROC, cgroups: Path = CGROUPS) -> tuple[int, int]:
+    """Total and available bytes: of the machine, or of the tightest control group that we are in."""
+    machine = _meminfo(proc)
+    total, available = machine["MemTotal"], machine["MemAvailable"]
+    for group in _limits(proc, cgroups):
+        if group.limit < machine["MemTotal"]:
+            total = min(total, group.limit)
+            available = min(available, group.available)
+    return total, available
 
 
-def _limits(proc: Path, cgroups: Path) -> list[tuple[int, int]]:
-    """Memory limit and use of our control group and each one above it; page cache is not use, as it can be dropped."""
-    found: list[tuple[int, int]] = []
+def unmapped(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """Bytes that files could fill in the page cache and stay: what is available, less what some program has mapped.
+
+    What lies in the page cache already counts too, as nobody needs it there.
+    """
+    machine = _meminfo(proc)
+    within = [g.available - g.mapped for g in _limits(proc, cgroups) if g.limit < machine["MemTotal"]]
+    return max(0, min([machine["MemAvailable"] - machine.get("Mapped", 0), *within]))
+
+
+def pressure(proc: Path = PROC) -> float:
+    """Per cent of the last 10 s in which some program waited for memory (accounting/psi.rst); 0 if it is not told."""
+    try:
+        fields = (proc / "pressure/memory").read_text().split()
+        return next(float(field.partition("=")[2]) for field in fields if field.startswith("avg10="))
+    except (OSError, StopIteration):  # built without it, or switched off
+        return 0.0
+
+
+def _meminfo(proc: Path) -> dict[str, int]:
+    lines = (proc / "meminfo").read_text().splitlines()
+    return {key: int(rest.split()[0]) * 1024 for key, _, rest in (line.partition(":") for line in lines)}
+
+
+class _Group(NamedTuple):
+    """Bytes of a control group: use without page cache, which can be dropped, and what is mapped of that cache."""
+
+    limit: int
+    used: int
+    mapped: int
+
+    @property
+    def available(self) -> int:
+        return max(0, self.limit - self.used)
+
+
+def _limits(proc: Path, cgroups: Path) -> list[_Group]:
+    """Those of our control group and of each one above it that have a limit."""
+    found: list[_Group] = []
     for line in (proc / "self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
@@ -78,8 +114,8 @@ def _limits(proc: Path, cgroups: Path) -> list[tuple[int, int]]:
     return found
 
 
-def _limit(folder: Path, names: tuple[str, str], cache: str) -> tuple[int, int] | None:
-    """Limit and use of one control group (cgroup-v2.rst, cgroup-v1/memory.rst); None where there is no limit."""
+def _limit(folder: Path, names: tuple[str, str], cache: str) -> _Group | None:
+    """One control group (cgroup-v2.rst, cgroup-v1/memory.rst); None where there is no limit."""
     try:
         limit, used = ((folder / name).read_text().strip() for name in names)
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
@@ -88,4 +124,5 @@ def _limit(folder: Path, names: tuple[str, str], cache: str) -> tuple[int, int] 
     if limit == "max":
         return None
     shared = int(stat.get("total_shmem", stat.get("shmem", 0)))  # counted as cache, but can't be dropped
-    return int(limit), int(used) - (int(stat.get(cache, 0)) - shared)
+    mapped = int(stat.get("total_mapped_file", stat.get("file_mapped", 0)))
+    return _Group(int(limit), int(used) - (int(stat.get(cache, 0)) - shared), mapped)
