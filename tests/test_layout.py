@@ -46,6 +46,7 @@ TESTED_ELSEWHERE = {
     "app/programs.py": "tests/cli/test_check.py, tests/real",
     "app/serve.py": "tests/e2e/test_life.py",
     "app/sockets.py": "tests/e2e/test_life.py: inherited ones; tests/e2e/test_faults.py: a taken port",
+    "app/swaps.py": "tests/e2e/test_swap_report.py",
     "cli/matter.py": "tests/cli/test_simulate.py",
     "cli/options.py": NO_LOGIC,
     "cli/preview.py": "tests/cli/test_check.py",

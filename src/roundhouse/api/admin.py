@@ -61,6 +61,9 @@ class House(Protocol):
     async def unload(self, name: str) -> dict[str, Any]:
         """Unloads a model and returns its state when it is gone."""
 
+    async def switches(self, model: str | None, limit: int) -> list[dict[str, Any]]:
+        """The last switches, newest first."""
+
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
         """A model's output lines; raises UnknownModel at once."""
 
@@ -153,6 +156,12 @@ def _operator(app: FastAPI, house: House) -> None:
         """The whole picture: models, devices, queue."""
         _require_any(house, request)
         return Json(house.health())
+
+    @app.get("/api/v1/switches", tags=["admin"])
+    async def switches(request: Request, model: str | None = None, limit: int = 50) -> Response:
+        """The last switches, each taken apart: newest first, at most 1000."""
+        _require_any(house, request)
+        return Json({"switches": await house.switches(model, min(limit, 1000))})
 
     @app.get("/api/v1/events", tags=["admin"])
     async def events(request: Request) -> Response:

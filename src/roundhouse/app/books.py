@@ -27,7 +27,7 @@ from roundhouse.observe.store import Load, Measurement, Request
 from roundhouse.runtime.pagecache import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
@@ -61,12 +61,14 @@ class Books:
         self._log = log
         self._engines = engines
         self._fleet = fleet
+        self.answered: Callable[[Record], None] = lambda _record: None
         self._loads: dict[InstanceId, float] = {}
         # Known to this run alone: nobody can try names until their hash is found in the history.
         self._salt = secrets.token_bytes(16)
 
     def request(self, record: Record) -> None:
         """A request has ended."""
+        self.answered(record)
         meter = record.meter
         usage = (meter.usage if meter is not None else None) or {}
         prompt, answer = usage.get("prompt_tokens"), usage.get("completion_tokens")

@@ -30,6 +30,7 @@ from roundhouse.app.places import Box
 from roundhouse.app.restart import is_restart
 from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
+from roundhouse.app.swaps import Swaps
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
 from roundhouse.errors import LoadFailed, RouterError, UnknownModel
@@ -41,6 +42,7 @@ from roundhouse.observe.redact import Secrets
 from roundhouse.observe.store import Store
 from roundhouse.runtime import devices
 from roundhouse.runtime.effects import Effects
+from roundhouse.runtime.links import Links
 from roundhouse.runtime.peaks import Peaks
 from roundhouse.runtime.sessions import Sessions
 from roundhouse.runtime.supervisor import Supervisor
@@ -127,14 +129,13 @@ class House:
         readers = await devices.detect()
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
+        self._tasks = Tasks(self._unexpected)
+        stack.push_async_callback(self._tasks.close)
         await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
         self._make_runtime(first.total)
         await self._adopt(held)
         await self._survey.read()
-        tasks = Tasks(self._unexpected)
-        stack.push_async_callback(tasks.close)
-        tasks.spawn(self._survey.run(), "survey")
-        self._tasks = tasks
+        self._tasks.spawn(self._survey.run(), "survey")
         for model in self.config.models.values():
             if model.preload:
                 await self._preload(model)
@@ -189,7 +190,12 @@ class House:
         self.effects.memory_back = self._survey.settled
         self.effects.memory_told = self._survey.told
         self.effects.secret, self.effects.hide = self._secrets.add, self._secrets.text
-        self.supervisor.observers += [self.books.saw, self.books.measured, self._wake]
+        links = Links(config.state_dir / "links.json")
+        self._swaps = Swaps(fleet, self._runnables, links, self._store, self.bus, self.metrics, self._log, self._tasks)
+        self._stack.push_async_callback(self._swaps.close)
+        self.effects.switches = self._swaps.switches
+        self.books.answered = self._swaps.answered
+        self.supervisor.observers += [self.books.saw, self.books.measured, self._swaps.saw, self._wake]
         self.supervisor.observers.append(lambda _event, _actions, _now: self._sessions.look(fleet))
         self.catalog = Catalog(config.models)
         self.keys = Keys(config.keys, config.models)
@@ -306,6 +312,8 @@ class House:
         for name, told in found["models"].items():
             if (conversations := self._conversations(name)) is not None:
                 told["conversations"] = conversations
+            if name in self._swaps.last:
+                told["switch"] = self._swaps.last[name]
         return found
 
     def _conversations(self, model: str) -> dict[str, object] | None:
@@ -355,6 +363,10 @@ class House:
     def _named(self, name: str) -> str:
         match = self.catalog.find(name, self._is_loaded)
         return match.model.id
+
+    async def switches(self, model: str | None, limit: int) -> list[dict[str, Any]]:
+        """The last switches, newest first."""
+        return await self._store.recent_switches(limit, model)
 
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
         """A model's last lines, then, if wanted, those to come."""

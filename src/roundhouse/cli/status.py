@@ -67,6 +67,8 @@ def note(model: Mapping[str, Any]) -> str:
     if (retry := model.get("retry_in")) is not None:
         parts.append(f"tried again in {screen.duration(retry)} at the earliest")
     parts.append(_conversations(model.get("conversations") or {}))
+    if model["state"] in {"ready", "draining"}:
+        parts.append((model.get("switch") or {}).get("verdict") or "")
     return "; ".join(part for part in parts if part)
 
 

@@ -11,7 +11,6 @@ import http.client
 import json
 import platform
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from roundhouse.demo import assets
 from roundhouse.demo.fetch import Unavailable
 from roundhouse.demo.problems import DemoError
+from roundhouse.runtime.listening import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,7 +133,7 @@ def _script(
 
 def _trial(program: Path, model: Path) -> str:
     """Why `program` can't serve `model`; empty if it can."""
-    port = _free_port()
+    port = free_port()
     flags = ["--model", str(model), "--ctx-size", "256", "--host", "127.0.0.1", "--port", str(port)]
     # The shell keeps a processor that lacks an instruction from leaving a core file.
     command = ["sh", "-c", 'ulimit -c 0; exec "$0" "$@"', str(program), *flags]
@@ -187,10 +187,3 @@ def _ending(code: int) -> str:
 def _last_line(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return f" (its last words: {lines[-1][:200]})" if lines else ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

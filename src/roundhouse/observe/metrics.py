@@ -167,6 +167,11 @@ class Metrics:
         counts.prefetch_bytes[name, "cache"] += found
         counts.prefetch_seconds[(name,)] = counts.prefetch_seconds.get((name,), 0.0) + seconds
 
+    def switch_parts(self, seconds: Mapping[str, float]) -> None:
+        """A model was loaded: where the time went."""
+        for part, spent in seconds.items():
+            self._counts.switch_seconds[(part,)] = self._counts.switch_seconds.get((part,), 0.0) + spent
+
     def render(self) -> bytes:
         """Everything in Prometheus's text format (`CONTENT_TYPE`)."""
         return generate_latest(self._registry)
@@ -220,6 +225,7 @@ class _Counts:
         self.prefetch_bytes: Counter[tuple[str, str]] = Counter()
         self.prefetch_seconds: dict[tuple[str], float] = {}
         self.switches = 0
+        self.switch_seconds: dict[tuple[str], float] = {}
         self.conversations: Counter[tuple[str, str]] = Counter()
 
 
@@ -270,6 +276,9 @@ class _CountsCollector(Collector):
             counts.prefetch_bytes.items(),
         )
         yield _counter("prefetch_seconds", "Time that reading ahead took.", ("model",), counts.prefetch_seconds.items())
+        yield _counter(
+            "switch_seconds", "Where the time of all loads went, by part.", ("part",), counts.switch_seconds.items()
+        )
         yield _counter("switches", "Models stopped to make room for another.", (), [((), counts.switches)])
 
 

@@ -58,6 +58,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """UPDATE requests SET wanted = model, service_s = CASE WHEN status = 200
             THEN max(0, total_s - ifnull(queue_s, 0) - ifnull(load_s, 0)) END""",
     ),
+    (
+        "CREATE TABLE switches (id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, told TEXT NOT NULL)",
+        "CREATE INDEX switches_of_model ON switches (model)",
+    ),
 )
 
 _INSERT_LOAD = "INSERT INTO loads (model, settings, started, seconds, ok, reason, stages) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -96,6 +100,10 @@ _PRUNE_MEASUREMENTS = "DELETE FROM measurements WHERE id NOT IN (SELECT id FROM 
 _PRUNE_REQUESTS = "DELETE FROM requests WHERE row <= (SELECT max(row) FROM requests) - ?"
 _PRUNE_OLD_REQUESTS = "DELETE FROM requests WHERE at < ?"
 
+_INSERT_SWITCH = "INSERT INTO switches (at, model, told) VALUES (?, ?, ?)"
+_RECENT_SWITCHES = "SELECT told FROM switches WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2"
+_PRUNE_SWITCHES = "DELETE FROM switches WHERE id <= (SELECT max(id) FROM switches) - ?"
+
 LOADS_LOOKED_AT = 8
 _TEXT_LIMIT = 2000  # characters
 _STAGE_LIMIT = 32
@@ -112,6 +120,14 @@ class Load(NamedTuple):
     ok: bool
     reason: str = ""
     stages: Mapping[str, float] | None = None
+
+
+class SwitchRow(NamedTuple):
+    """One switch: when it ended (seconds since the epoch), and the report."""
+
+    at: float
+    model: str
+    told: Mapping[str, Any]
 
 
 class Measurement(NamedTuple):
@@ -166,6 +182,7 @@ class Retention:
     per_model: int = 64
     loads: int = 5_000
     measurements: int = 5_000
+    switches: int = 5_000
 
 
 class Store:
@@ -223,6 +240,10 @@ class Store:
         """Notes a request that has ended."""
         self._record(_INSERT_REQUEST, request._replace(error=request.error[:_TEXT_LIMIT]))
 
+    def record_switch(self, switch: SwitchRow) -> None:
+        """Notes a switch."""
+        self._record(_INSERT_SWITCH, (switch.at, switch.model, orjson.dumps(switch.told).decode()))
+
     async def flush(self) -> None:
         """Returns when everything recorded so far is written (or dropped)."""
         await self._database.run(lambda _: None)
@@ -250,6 +271,11 @@ class Store:
         rows = await self._rows(_RECENT_REQUESTS, (model, max(limit, 0)))
         return [Request(*row) for row in rows]
 
+    async def recent_switches(self, limit: int = 100, model: str | None = None) -> list[dict[str, Any]]:
+        """The last switches as they were told, newest first."""
+        rows = await self._rows(_RECENT_SWITCHES, (model, max(limit, 0)))
+        return [orjson.loads(told) for (told,) in rows]
+
     async def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
             return await self._database.run(lambda connection: connection.execute(sql, values).fetchall())
@@ -275,6 +301,7 @@ class Store:
         write(_PRUNE_LOADS, (keep.loads,))
         write(_PRUNE_MEASUREMENTS_OF_MODEL, (keep.per_model,))
         write(_PRUNE_MEASUREMENTS, (keep.measurements,))
+        write(_PRUNE_SWITCHES, (keep.switches,))
 
 
 def expected_of(rows: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:

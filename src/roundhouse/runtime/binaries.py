@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, STDOUT
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from roundhouse.errors import LoadFailed
 from roundhouse.ports import Build
+from roundhouse.runtime.listening import free_port
 from roundhouse.runtime.trial import write_trial_model
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def flags_in(text: str) -> frozenset[str]:
 
 async def smoke(build: Build, gguf: Path) -> str | None:
     """Loads `gguf` in a llama-server and computes one token. Returns why that failed, None if it worked."""
-    port = _free_port()
+    port = free_port()
     words = ("-m", str(gguf), "--host", "127.0.0.1", "--port", str(port), "-c", "256", "-np", "1", "-t", "1")
     try:
         process = await asyncio.create_subprocess_exec(
@@ -237,13 +237,6 @@ async def _end(process: Process) -> None:
 def _environment() -> dict[str, str]:
     """Ours, less what changes how a llama-server starts."""
     return {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _nothing_found(engine: str, names: Sequence[str], configured: str | None, failed: Sequence[str]) -> str:

@@ -8,14 +8,13 @@ events.
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from roundhouse.core.model import BecameReady, Exited, Found, Prefetch, Progressed, Start, Started, Stop
 from roundhouse.errors import LoadFailed, RouterError
 from roundhouse.ports import Endpoint, Exit, Tag
-from roundhouse.runtime import farewell, groundwork, occupants, shortage
+from roundhouse.runtime import farewell, groundwork, listening, shortage
 from roundhouse.runtime.ahead import Ahead
 from roundhouse.runtime.life import Life
 from roundhouse.runtime.loading import LAST_LINES, PROBE_TIMEOUT, Loading, replies, why_ended
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from roundhouse.core.model import Claim, Event, InstanceId
+    from roundhouse.core.switching import Switches
     from roundhouse.ports import Handle, Served
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.pagecache import Report
@@ -89,6 +89,7 @@ class Effects:
         self.secret: Callable[[str | None], None] = lambda _key: None
         self.hide: Callable[[str], str] = lambda text: text
         self.sessions: Sessions | None = None
+        self.switches: Switches | None = None
         self._upstream = upstream
         self._journal = journal
         self._clock = clock
@@ -252,6 +253,8 @@ class Effects:
             if life.handle is not None:
                 await self._end(life)
                 self.last_output[life.runnable.config.id] = life.handle.tail(LAST_LINES)
+            if self.switches is not None:
+                self.switches.gone(instance, self._clock())
             if not life.settled:
                 await self.memory_back(instance)
         finally:
@@ -264,12 +267,12 @@ class Effects:
 
     async def _launch(self, instance: InstanceId, life: Life) -> None:
         runnable = life.runnable
-        port = runnable.remote.port if runnable.remote is not None else runnable.port or _free_port()
+        port = runnable.remote.port if runnable.remote is not None else runnable.port or listening.free_port()
         command = await runnable.command(port, life.place)
         if command.argv or command.unit is not None:
             await runnable.launcher.clear(command)
             if not runnable.launcher.running:
-                await asyncio.to_thread(_check_free, port)
+                await asyncio.to_thread(listening.check_free, port)
                 await asyncio.to_thread(groundwork.edit, command.edits)
         life.endpoint = await self.endpoint_for(runnable, port, make_key=command.unit is None)
         tag = Tag(runnable.config.id, runnable.identity, port, time.time(), life.claim)
@@ -328,6 +331,8 @@ class Effects:
             if self.sessions is not None and life.ready:
                 await self.sessions.keep(instance)
                 self._upstream.abort(life.endpoint)
+        if self.switches is not None:
+            self.switches.saved(instance, self._clock())
         if await self._brought_out(instance, life):
             return
         if life.handle is not None:
@@ -377,22 +382,3 @@ async def _hear(handle: Handle, words: re.Pattern[str]) -> None:
 
 async def _at_once(instance: InstanceId, *, process_stays: bool = False) -> bool:
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _check_free(port: int) -> None:
-    """Raises LoadFailed, naming who listens there, if an engine could not."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            who = occupants.words(occupants.listeners(port))
-            by = f" by {who}" if who else ""
-            raise LoadFailed(f"port {port} is taken{by}; end that program, or give the model another port") from error
