@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Kind
@@ -9,7 +10,7 @@ from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.ports import Build, ModelFacts
@@ -28,6 +29,12 @@ PIPELINE: Final = Option(("--pipeline-parallel-size", "-pp"))
 POOLING: Final = Option(("--runner",), instead=("--task", "--convert"))
 DRAINING: Final = Option(("--shutdown-timeout",))
 EAGER: Final = Option(("--enforce-eager",), instead=("--no-enforce-eager", "--compilation-config", "-O", "-cc"))
+
+TRADES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "--enforce-eager": "nothing is compiled, no CUDA graphs are captured: 30 s and more less; tokens take longer"
+    }
+)
 
 DRAIN: Final = 5
 """Seconds. Its default of 0 kills its engine process under open streams, whose clients then hear nothing more."""
