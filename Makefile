@@ -46,8 +46,8 @@ bench-switching: dev  ## whose turn it is: Roundhouse, its other policies, llama
 bench-memory: dev  ## what the demo's models occupy, beside their estimates and llama-server's log
 	$(PYTHON_IN) -m bench.memory $(BENCH)
 
-soak: dev  ## the long runs: 100 kills of Roundhouse under load, longer simulations, 1,000 workloads
-	ROUNDHOUSE_SOAK=100 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py
+soak: dev  ## the long runs: 100 kills under load, 500 switches with conversations, longer simulations, 1,000 workloads
+	ROUNDHOUSE_SOAK=100 ROUNDHOUSE_SESSIONS=500 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py
 
 test-coload: dev  ## twice 200 random requests for nine models of which two to four fit, with a real llama-server
 	ROUNDHOUSE_COLOAD=200 $(PYTHON_IN) -m pytest -s --timeout 3600 tests/soak/test_coload.py

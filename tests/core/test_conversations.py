@@ -144,9 +144,11 @@ def test_d11_of_saved_ones_the_longest_match_is_brought_back():
 
 
 def test_d11_little_in_common_is_not_worth_bringing_back():
-    choice = chosen([slot()], LONG[: decide.LEAST_GAIN - 200] + b"z" * 3000, [saved()])
-    assert choice is not None
-    assert choice.restore is None
+    tokens = 3000 / Prefix.of(LONG).told
+    for share, restored in ((decide.LEAST_GAIN * 0.7, False), (decide.LEAST_GAIN * 1.3, True)):
+        choice = chosen([slot()], LONG[: int(share / tokens)] + b"z" * 3000, [saved()])
+        assert choice is not None
+        assert (choice.restore is not None) is restored
 
 
 def test_d11_what_stands_in_the_way_of_a_restore_is_saved_first():
@@ -208,7 +210,7 @@ def test_d11_whatever_is_held_and_saved_a_choice_is_sound(slots, shelf, owner, t
         default=0,
     )
     if choice.restore is not None:
-        assert choice.expected >= best + decide.LEAST_GAIN
+        assert choice.restore.conversation.tokens_of(choice.expected - best) >= decide.LEAST_GAIN
 
 
 # --- what is saved, and for how long ---

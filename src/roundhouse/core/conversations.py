@@ -24,8 +24,8 @@ STEPS: Final = ((1024, 64), (16 * 1024, 512), (1 << 62, 4096))
 """Up to so many bytes of a text, a mark every so many: short chats are told apart finely, long ones cheaply."""
 LEAST_TOKENS: Final = 256
 """A conversation of fewer is computed again about as soon as it is read."""
-LEAST_GAIN: Final = 1024
-"""Bytes of text that a saved conversation must have in common with a request beyond what a slot has."""
+LEAST_GAIN: Final = 128
+"""Tokens that a saved conversation must have in common with a request beyond what a slot has."""
 MOST_MISSED: Final = 2
 """So many conversations of a model in a row that its engine did not save, read or use, and it is given up."""
 
@@ -109,6 +109,11 @@ class Conversation:
         """Tokens; where the engine did not say, by four bytes of text each."""
         return self.tokens or self.prefix.length // 4
 
+    def tokens_of(self, size: int) -> float:
+        """About how many of them so many bytes of its text are; none where no text is known."""
+        told = self.prefix.told
+        return self.likely_tokens * min(1.0, size / told) if told else 0.0
+
 
 @dataclass(slots=True)
 class Slot:
@@ -168,7 +173,8 @@ def choose(slots: Sequence[Slot], saved: Iterable[Saved], owner: str, talk: Talk
     live = max(free, key=lambda slot: _likeness(slot, owner, talk, prefix))
     common = _common(live.holds, owner, prefix)
     best = max((one for one in saved if one.conversation.owner == owner), key=lambda s: _worth(s, prefix), default=None)
-    if best is not None and (known := shared(best.conversation.prefix, prefix)) >= common + LEAST_GAIN:
+    known = shared(best.conversation.prefix, prefix) if best is not None else 0
+    if best is not None and best.conversation.tokens_of(known - common) >= LEAST_GAIN:
         slot = min(free, key=_regret)
         return Choice(slot, restore=best, keep=_worth_keeping(slot), expected=known)
     if live.holds is not None and _continues(live.holds, owner, talk, prefix):
@@ -274,8 +280,7 @@ class Tally:
 
         The engine's own word at the restore is worth nothing: with a sliding window it says 200 and uses none.
         """
-        told = saved.conversation.prefix.told
-        likely = saved.conversation.likely_tokens * min(1.0, expected / told) if told else 0.0
+        likely = saved.conversation.tokens_of(expected)
         if 2 * reused >= likely:
             self.restored += 1
             self.in_a_row = 0

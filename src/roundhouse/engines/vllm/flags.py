@@ -31,9 +31,7 @@ DRAINING: Final = Option(("--shutdown-timeout",))
 EAGER: Final = Option(("--enforce-eager",), instead=("--no-enforce-eager", "--compilation-config", "-O", "-cc"))
 
 TRADES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "--enforce-eager": "nothing is compiled, no CUDA graphs are captured: 30 s and more less; tokens take longer"
-    }
+    {"--enforce-eager": "nothing is compiled, no CUDA graphs are captured: 30 s and more less; tokens take longer"}
 )
 
 DRAIN: Final = 5
