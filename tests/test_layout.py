@@ -63,6 +63,7 @@ TESTED_ELSEWHERE = {
     "demo/config.py": "tests/demo/test_run.py: the loader reads it",
     "demo/pins.py": NO_LOGIC,
     "demo/problems.py": NO_LOGIC,
+    "dialects/translation.py": NO_LOGIC,
     "formats/errors.py": NO_LOGIC,
     "formats/gguf_header.py": "tests/formats/test_gguf.py",
     "launchers/handle.py": "tests/launchers/test_process.py",

@@ -12,17 +12,26 @@ from roundhouse.api.routes import ROUTES
 from roundhouse.errors import MethodNotAllowed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from roundhouse.api.gateway import Gateway
+    from roundhouse.api.translated import Translated
+    from roundhouse.dialects.translation import Dialect
 
 
 class Router:
     """The ASGI application: relay routes to the gateway, the rest to `admin`."""
 
-    def __init__(self, gateway: Gateway, admin: ASGIApp) -> None:
+    def __init__(
+        self, gateway: Gateway, admin: ASGIApp, translated: Translated, dialects: Mapping[str, Dialect]
+    ) -> None:
+        """`dialects` are those of other APIs, by the paths of their POST requests."""
         self._gateway = gateway
         self._admin = admin
+        self._translated = translated
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -36,4 +45,8 @@ class Router:
                     error = MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}.")
                     await send_error(send, error, [(b"allow", b"POST")])
                     return
+            dialect = self._dialects.get(scope["path"])
+            if dialect is not None and scope["method"] == "POST":
+                await self._translated(scope, receive, send, dialect)
+                return
         await self._admin(scope, receive, send)

@@ -26,6 +26,9 @@ class Route:
         return kind in self.kinds or runnable.engine.name == "openai"
 
 
+API, PATH = "roundhouse.api", "roundhouse.path"
+"""Keys of a translated request's scope: its API as keys name it, and the path that its client used."""
+
 _CHAT = frozenset({Kind.CHAT})
 _EMBEDDING = frozenset({Kind.EMBEDDING})
 

@@ -21,6 +21,7 @@ from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
 from roundhouse.api.router import Router
+from roundhouse.api.translated import Translated
 from roundhouse.app import programs, specs
 from roundhouse.app.adoption import Adoption
 from roundhouse.app.books import Books
@@ -57,8 +58,11 @@ if TYPE_CHECKING:
     from roundhouse.app.hold import Held
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import ModelState
+    from roundhouse.dialects.translation import Dialect
     from roundhouse.ports import Build, Endpoint, Engine
 
+DIALECTS: Mapping[str, Dialect] = {}
+"""Of other APIs, by path."""
 LOG_LINES = 500
 """How many of a model's last lines of output are shown."""
 EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
@@ -205,7 +209,8 @@ class House:
             self.books.request,
             self._unexpected,
         )
-        self.app = self._with_cors(Router(gateway, make_admin(self, roundhouse.__version__)))
+        translated = Translated(gateway, self.keys, self.guard, config.limits.body)
+        self.app = self._with_cors(Router(gateway, make_admin(self, roundhouse.__version__), translated, DIALECTS))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""

@@ -1,0 +1,148 @@
+"""Requests of other APIs, as OpenAI requests for the gateway, and its answers as theirs; the dialects know how."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from roundhouse.api.client import Client, declared_length
+from roundhouse.api.reply import JSON, send_error
+from roundhouse.api.routes import API, PATH, ROUTES
+from roundhouse.core.memory import say
+from roundhouse.errors import BodyTooLarge, RouterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Message, Receive, Scope, Send
+
+    from roundhouse.api.auth import Keys
+    from roundhouse.api.gateway import Gateway
+    from roundhouse.api.guard import Guard
+    from roundhouse.dialects.translation import Dialect, Translation
+
+_REPLACED = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
+
+
+class Translated:
+    """Stands before the gateway.
+
+    Args:
+        limit: most bytes of a body.
+    """
+
+    def __init__(self, gateway: Gateway, keys: Keys, guard: Guard, limit: int) -> None:
+        self._gateway = gateway
+        self._keys = keys
+        self._guard = guard
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+        """Serves one request of that dialect."""
+        back = _Back(send, dialect)
+        try:
+            raw = await self._read(scope, receive)
+            translation = dialect.translate(scope["path"], dict(scope["headers"]), raw)
+        except RouterError as error:
+            await send_error(back.send, error, [])
+            return
+        back.translation = translation
+        await self._gateway(
+            _scope(scope, dialect, translation), _Body(receive, translation.body), back.send, ROUTES[translation.path]
+        )
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """The body, of whom may send one: a stranger's is not even read."""
+        caller = self._keys.identify(scope["headers"])
+        self._guard.relay(scope["method"], scope["headers"], caller)
+        length = declared_length(scope)
+        if length is not None and length > self._limit:
+            raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(self._limit)} (limits.body).")
+        return await Client(receive).body(self._limit)
+
+
+def _scope(scope: Scope, dialect: Dialect, translation: Translation) -> Scope:
+    headers = [(name, value) for name, value in scope["headers"] if name not in _REPLACED]
+    headers += [JSON, (b"content-length", b"%d" % len(translation.body))]
+    if all(name != b"x-roundhouse-status" for name, _ in headers):
+        headers.append((b"x-roundhouse-status", b"event"))  # what becomes of it in this dialect, that knows
+    return {**scope, "path": translation.path, "headers": headers, API: dialect.name, PATH: scope["path"]}
+
+
+class _Body:
+    """ASGI's `receive` of a request whose body is known; then the client's own, which tells when it leaves."""
+
+    def __init__(self, receive: Receive, body: bytes) -> None:
+        self._receive = receive
+        self._body: bytes | None = body
+
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Back:
+    """ASGI's `send` that speaks the client's dialect."""
+
+    def __init__(self, send: Send, dialect: Dialect) -> None:
+        self.translation: Translation | None = None
+        self._send = send
+        self._dialect = dialect
+        self._head: Message = {}
+        self._parts: list[bytes] = []
+        self._streams = False
+
+    async def send(self, message: Message) -> None:
+        """Sends on, translated: a stream piece by piece, anything else when it is whole."""
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif self._streams:
+            await self._stream(message)
+        else:
+            self._parts.append(message.get("body", b""))
+            if not message.get("more_body"):
+                await self._whole(b"".join(self._parts))
+
+    async def _begin(self, message: Message) -> None:
+        self._head = message
+        kind = dict(message["headers"]).get(b"content-type", b"")
+        self._streams = message["status"] == 200 and b"event-stream" in kind
+        if self._streams and self.translation is not None:
+            await self._send({**message, "headers": _with(message, self.translation.content_type)})
+
+    async def _stream(self, message: Message) -> None:
+        assert self.translation is not None
+        more = bool(message.get("more_body"))
+        out = self.translation.feed(message.get("body", b""))
+        if not more:
+            out += self.translation.end()
+        if out or not more:
+            await self._send({"type": "http.response.body", "body": out, "more_body": more})
+
+    async def _whole(self, body: bytes) -> None:
+        status = self._head["status"]
+        if status == 200 and self.translation is not None:
+            told = self.translation.whole(body)
+        else:
+            told = self._dialect.error(status, _fields(body))
+        await self._send(
+            {**self._head, "headers": [*_with(self._head, JSON[1]), (b"content-length", b"%d" % len(told))]}
+        )
+        await self._send({"type": "http.response.body", "body": told, "more_body": False})
+
+
+def _with(head: Message, content_type: bytes) -> list[tuple[bytes, bytes]]:
+    kept = [(name, value) for name, value in head["headers"] if name not in _REPLACED]
+    return [*kept, (b"content-type", content_type)]
+
+
+def _fields(body: bytes) -> Mapping[str, Any]:
+    """OpenAI's error fields; the gateway's errors always have them."""
+    try:
+        found: Mapping[str, Any] = orjson.loads(body)["error"]
+    except (ValueError, LookupError, TypeError):
+        return {"message": body.decode(errors="replace"), "type": "server_error", "param": None, "code": None}
+    return found
