@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "api/admin.py": "tests/e2e/test_operators.py",
     "api/client.py": WHOLE,
     "api/gateway.py": WHOLE,
+    "api/ollama.py": "tests/e2e/test_ollama.py",
     "api/record.py": NO_LOGIC,
     "api/reply.py": WHOLE,
     "api/router.py": WHOLE,

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from roundhouse.api.auth import Caller
 from roundhouse.api.routes import API, PATH, ROUTES
 from roundhouse.api.translated import Translated
-from roundhouse.errors import BadRequest, Unauthorized
+from roundhouse.core.model import Want
+from roundhouse.errors import BadRequest, LoadFailed, Unauthorized
 
 
 class Shout:
@@ -17,8 +19,10 @@ class Shout:
 
     path, content_type = "/v1/chat/completions", b"application/x-shout"
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
+    model = "m"
+
+    def __init__(self, body: bytes, before: Want | None = None, after: Want | None = None) -> None:
+        self.body, self.before, self.after = body, before, after
 
     def feed(self, data: bytes) -> bytes:
         return data.upper() if data != b"quiet" else b""
@@ -30,13 +34,17 @@ class Shout:
         return body.upper()
 
 
+WISHES = {b"load": (Want.LOAD, None), b"unload": (Want.UNLOAD, None), b"hi, and go": (None, Want.UNLOAD)}
+
+
 class Shouting:
     name = "shout"
 
     def translate(self, path, headers, raw):
         if raw == b"bad":
             raise BadRequest("Not so.")
-        return Shout(b"openai:" + raw)
+        before, after = WISHES.get(raw, (None, None))
+        return Shout(b"openai:" + raw, before, after)
 
     def error(self, status, fields):
         return f"{status} {fields['message'].upper()}".encode()
@@ -55,6 +63,9 @@ class Wire:
         }
         self.known = known
         self.left = 0
+        self.done: list[str] = []
+        self.broken = False
+        self.caller = Caller("", anonymous=True)
 
     async def receive(self):
         self.left += 1
@@ -71,10 +82,22 @@ class Wire:
     def identify(self, headers):
         if not self.known:
             raise Unauthorized("Who are you?")
+        return self.caller
+
+    def require_model(self, caller, name):
+        self.done.append(f"may {name}")
+
+    async def load(self, name):
+        if self.broken:
+            raise LoadFailed("It is broken.")
+        self.done.append(f"load {name}")
+
+    async def unload(self, name):
+        self.done.append(f"unload {name}")
 
     async def run(self):
         guard = SimpleNamespace(relay=lambda *_: None)
-        translated = Translated(self.gateway, SimpleNamespace(identify=self.identify), guard, 100)
+        translated = Translated(self.gateway, self, SimpleNamespace(identify=self.identify), guard, 100)
         await translated(self.scope, self.receive, self.send, Shouting())
         head, *parts = self.sent
         return head["status"], dict(head["headers"]), [part["body"] for part in parts]
@@ -147,6 +170,44 @@ async def test_a4_so_have_those_that_the_gateway_never_sees(wire, status, told):
     assert found == status
     assert told is None or parts == [told]
     assert wire.got is None
+
+
+@pytest.mark.parametrize(("body", "did"), [(b"load", "load m"), (b"unload", "unload m")])
+async def test_a_load_or_unload_asks_no_model(body, did):
+    wire = Wire(body=body)
+    assert (await wire.run())[::2] == (200, [b""])
+    assert wire.done == ["may m", did]
+    assert wire.got is None
+
+
+async def test_a_failed_load_has_its_status():
+    wire = Wire(body=b"load")
+    wire.broken = True
+    assert (await wire.run())[::2] == (503, [b"503 IT IS BROKEN."])
+
+
+async def test_what_is_to_be_done_afterwards_is_done_when_the_answer_has_ended():
+    wire = Wire(head(200, b"application/json"), part(b"fine"), body=b"hi, and go")
+    assert (await wire.run())[::2] == (200, [b"FINE"])
+    assert wire.done == ["may m", "unload m"]
+
+
+async def test_f3_to_unload_takes_a_key_that_may():
+    wire = Wire(body=b"unload")
+    wire.caller = Caller("kid", apis=("shout",))
+    assert (await wire.run())[0] == 403
+    assert wire.done == ["may m"]
+    wire = Wire(head(200, b"application/json"), part(b"fine"), body=b"hi, and go")
+    wire.caller = Caller("kid", apis=("shout",))
+    assert (await wire.run())[::2] == (200, [b"FINE"])
+    assert wire.done == ["may m"]
+
+
+async def test_f2_a_key_for_other_apis_loads_nothing():
+    wire = Wire(body=b"load")
+    wire.caller = Caller("kid", apis=("openai",))
+    assert (await wire.run())[0] == 403
+    assert wire.done == []
 
 
 async def test_a_strangers_body_is_not_read():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from roundhouse.api.client import Client, declared_length
-from roundhouse.api.reply import JSON, send_error
+from roundhouse.api.reply import JSON, send_error, send_whole
 from roundhouse.api.routes import API, PATH, ROUTES
 from roundhouse.core.memory import say
+from roundhouse.core.model import Want
 from roundhouse.errors import BodyTooLarge, RouterError
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from roundhouse.api.auth import Keys
+    from roundhouse.api.auth import Caller, Keys
     from roundhouse.api.gateway import Gateway
     from roundhouse.api.guard import Guard
     from roundhouse.dialects.translation import Dialect, Translation
@@ -25,15 +27,33 @@ if TYPE_CHECKING:
 _REPLACED = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
 
 
+class Operator(Protocol):
+    """Whoever loads and unloads."""
+
+    def require_model(self, caller: Caller, name: str) -> None:
+        """Raises UnknownModel or Forbidden unless there is such a model, and the caller may use it."""
+        ...
+
+    async def load(self, name: str) -> object:
+        """Returns when it is loaded. Raises LoadFailed."""
+        ...
+
+    async def unload(self, name: str) -> object:
+        """Returns when it is gone."""
+        ...
+
+
 class Translated:
     """Stands before the gateway.
 
     Args:
+        operator: loads and unloads models.
         limit: most bytes of a body.
     """
 
-    def __init__(self, gateway: Gateway, keys: Keys, guard: Guard, limit: int) -> None:
+    def __init__(self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int) -> None:
         self._gateway = gateway
+        self._operator = operator
         self._keys = keys
         self._guard = guard
         self._limit = limit
@@ -42,19 +62,37 @@ class Translated:
         """Serves one request of that dialect."""
         back = _Back(send, dialect)
         try:
-            raw = await self._read(scope, receive)
+            caller = self._keys.identify(scope["headers"])
+            raw = await self._read(scope, receive, caller)
             translation = dialect.translate(scope["path"], dict(scope["headers"]), raw)
+            back.translation = translation
+            if translation.before is not None:
+                await self._operate(caller, dialect, translation, translation.before)
+                await send_whole(back.send, 200, b"", [])
+                return
         except RouterError as error:
             await send_error(back.send, error, [])
             return
-        back.translation = translation
         await self._gateway(
             _scope(scope, dialect, translation), _Body(receive, translation.body), back.send, ROUTES[translation.path]
         )
+        if translation.after is not None:
+            with suppress(RouterError):  # nobody is left to be told
+                await self._operate(caller, dialect, translation, translation.after)
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+    async def _operate(self, caller: Caller, dialect: Dialect, translation: Translation, want: Want) -> None:
+        """Whoever may use a model may have it loaded, as a request for it does; to unload it takes `manage`."""
+        caller.require_api(dialect.name)
+        self._operator.require_model(caller, translation.model)
+        if want is Want.LOAD:
+            await self._operator.load(translation.model)
+        else:
+            if not caller.anonymous:
+                caller.require_manage()
+            await self._operator.unload(translation.model)
+
+    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
         """The body, of whom may send one: a stranger's is not even read."""
-        caller = self._keys.identify(scope["headers"])
         self._guard.relay(scope["method"], scope["headers"], caller)
         length = declared_length(scope)
         if length is not None and length > self._limit:

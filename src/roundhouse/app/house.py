@@ -20,6 +20,7 @@ from roundhouse.api.auth import Caller, Keys
 from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
+from roundhouse.api.ollama import add_ollama
 from roundhouse.api.router import Router
 from roundhouse.api.translated import Translated
 from roundhouse.app import programs, specs
@@ -33,6 +34,7 @@ from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
+from roundhouse.dialects.ollama import PATHS, Ollama
 from roundhouse.errors import LoadFailed, RouterError, UnknownModel
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
@@ -61,8 +63,6 @@ if TYPE_CHECKING:
     from roundhouse.dialects.translation import Dialect
     from roundhouse.ports import Build, Endpoint, Engine
 
-DIALECTS: Mapping[str, Dialect] = {}
-"""Of other APIs, by path."""
 LOG_LINES = 500
 """How many of a model's last lines of output are shown."""
 EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
@@ -209,8 +209,12 @@ class House:
             self.books.request,
             self._unexpected,
         )
-        translated = Translated(gateway, self.keys, self.guard, config.limits.body)
-        self.app = self._with_cors(Router(gateway, make_admin(self, roundhouse.__version__), translated, DIALECTS))
+        translated = Translated(gateway, self, self.keys, self.guard, config.limits.body)
+        admin = make_admin(self, roundhouse.__version__)
+        add_ollama(admin, self)
+        ollama = Ollama(lambda name: name in self.catalog, time.time)
+        dialects: dict[str, Dialect] = dict.fromkeys(PATHS, ollama)
+        self.app = self._with_cors(Router(gateway, admin, translated, dialects))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
@@ -323,6 +327,11 @@ class House:
     def metrics_text(self) -> bytes:
         """Prometheus text."""
         return self.metrics.render()
+
+    def require_model(self, caller: Caller, name: str) -> None:
+        """Raises UnknownModel or Forbidden unless there is such a model, and the caller may use it."""
+        match = self.catalog.find(name, self._is_loaded)
+        caller.require_model(match.asked, match.model.id)
 
     async def load(self, name: str) -> dict[str, Any]:
         """Loads a model; returns when it is ready."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from roundhouse.core.model import Want
+
 
 class Translation(Protocol):
     """One request, and the way back of its answer.
@@ -19,11 +21,17 @@ class Translation(Protocol):
         path: the OpenAI route that it becomes.
         body: the OpenAI request.
         content_type: of a streamed answer.
+        model: its name.
+        before: what is done instead of asking it: it is loaded or unloaded, and `whole` then given no body.
+        after: what is done when the answer has ended.
     """
 
     path: str
     body: bytes
     content_type: bytes
+    model: str
+    before: Want | None
+    after: Want | None
 
     def feed(self, data: bytes) -> bytes:
         """Takes pieces of OpenAI's event stream, cut anywhere, and gives what the client gets now.
