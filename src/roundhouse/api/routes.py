@@ -40,3 +40,7 @@ ROUTES: dict[str, Route] = {
     "/detokenize": Route(Operation.OTHER, "/detokenize"),
 }
 ROUTES |= {path.removeprefix("/v1"): route for path, route in ROUTES.items() if path.startswith("/v1/")}
+TRANSLATED: dict[str, Route] = ROUTES | {
+    "/v1/messages/count_tokens": Route(Operation.OTHER, "/v1/messages/count_tokens", _CHAT, "it needs a chat model")
+}
+"""What requests of other APIs become."""

@@ -9,7 +9,7 @@ import orjson
 
 from roundhouse.api.client import Client, declared_length
 from roundhouse.api.reply import JSON, send_error, send_whole
-from roundhouse.api.routes import API, PATH, ROUTES
+from roundhouse.api.routes import API, PATH, TRANSLATED
 from roundhouse.core.memory import say
 from roundhouse.core.model import Want
 from roundhouse.errors import BodyTooLarge, RouterError
@@ -66,27 +66,26 @@ class Translated:
             raw = await self._read(scope, receive, caller)
             translation = dialect.translate(scope["path"], dict(scope["headers"]), raw)
             back.translation = translation
-            if translation.before is not None:
+            if translation.before is not None or translation.path is None:
                 await self._operate(caller, dialect, translation, translation.before)
                 await send_whole(back.send, 200, b"", [])
                 return
         except RouterError as error:
             await send_error(back.send, error, [])
             return
-        await self._gateway(
-            _scope(scope, dialect, translation), _Body(receive, translation.body), back.send, ROUTES[translation.path]
-        )
+        asked, route = _scope(scope, dialect, translation), TRANSLATED[translation.path]
+        await self._gateway(asked, _Body(receive, translation.body), back.send, route)
         if translation.after is not None:
             with suppress(RouterError):  # nobody is left to be told
                 await self._operate(caller, dialect, translation, translation.after)
 
-    async def _operate(self, caller: Caller, dialect: Dialect, translation: Translation, want: Want) -> None:
+    async def _operate(self, caller: Caller, dialect: Dialect, translation: Translation, want: Want | None) -> None:
         """Whoever may use a model may have it loaded, as a request for it does; to unload it takes `manage`."""
         caller.require_api(dialect.name)
         self._operator.require_model(caller, translation.model)
         if want is Want.LOAD:
             await self._operator.load(translation.model)
-        else:
+        elif want is Want.UNLOAD:
             if not caller.anonymous:
                 caller.require_manage()
             await self._operator.unload(translation.model)

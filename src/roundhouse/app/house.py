@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from starlette.middleware.cors import CORSMiddleware
@@ -34,7 +34,7 @@ from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
-from roundhouse.dialects.ollama import PATHS, Ollama
+from roundhouse.dialects import anthropic, ollama
 from roundhouse.errors import LoadFailed, RouterError, UnknownModel
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
@@ -212,8 +212,8 @@ class House:
         translated = Translated(gateway, self, self.keys, self.guard, config.limits.body)
         admin = make_admin(self, roundhouse.__version__)
         add_ollama(admin, self)
-        ollama = Ollama(lambda name: name in self.catalog, time.time)
-        dialects: dict[str, Dialect] = dict.fromkeys(PATHS, ollama)
+        dialects: dict[str, Dialect] = dict.fromkeys(ollama.PATHS, ollama.Ollama(self.catalog.__contains__, time.time))
+        dialects |= dict.fromkeys(anthropic.PATHS, anthropic.Anthropic(self._counts_tokens))
         self.app = self._with_cors(Router(gateway, admin, translated, dialects))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
@@ -327,6 +327,13 @@ class House:
     def metrics_text(self) -> bytes:
         """Prometheus text."""
         return self.metrics.render()
+
+    def _counts_tokens(self, name: str) -> bool:
+        """Whether a model is loaded on llama.cpp, which counts the tokens of Anthropic's requests itself."""
+        with suppress(RouterError):
+            model = self.catalog.find(name, self._is_loaded).model
+            return model.engine == "llamacpp" and self._is_loaded(model.id)
+        return False
 
     def require_model(self, caller: Caller, name: str) -> None:
         """Raises UnknownModel or Forbidden unless there is such a model, and the caller may use it."""

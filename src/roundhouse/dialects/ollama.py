@@ -73,7 +73,7 @@ class Answer:
     content_type = b"application/x-ndjson"
 
     def __init__(self, path: str, request: dict[str, Any], now: Callable[[], float], fields: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path: str | None = path
         self.model = str(request["model"])
         self.body = orjson.dumps(request)
         self.before: Want | None = None

@@ -18,15 +18,15 @@ class Translation(Protocol):
     """One request, and the way back of its answer.
 
     Attributes:
-        path: the OpenAI route that it becomes.
+        path: the route that it becomes; None where `whole` knows the answer without asking anybody.
         body: the OpenAI request.
         content_type: of a streamed answer.
         model: its name.
-        before: what is done instead of asking it: it is loaded or unloaded, and `whole` then given no body.
+        before: what is done instead of asking it: it is loaded or unloaded. `whole` is given no body then.
         after: what is done when the answer has ended.
     """
 
-    path: str
+    path: str | None
     body: bytes
     content_type: bytes
     model: str
