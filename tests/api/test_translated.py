@@ -9,7 +9,7 @@ import pytest
 
 from roundhouse.api.auth import Caller
 from roundhouse.api.routes import API, PATH, ROUTES
-from roundhouse.api.translated import Translated
+from roundhouse.api.translated import Spoken
 from roundhouse.core.model import Want
 from roundhouse.errors import BadRequest, LoadFailed, Unauthorized
 
@@ -97,8 +97,8 @@ class Wire:
 
     async def run(self):
         guard = SimpleNamespace(relay=lambda *_: None)
-        translated = Translated(self.gateway, self, SimpleNamespace(identify=self.identify), guard, 100)
-        await translated(self.scope, self.receive, self.send, Shouting())
+        spoken = Spoken(self.gateway, self, SimpleNamespace(identify=self.identify), guard, 100, Shouting())
+        await spoken(self.scope, self.receive, self.send)
         head, *parts = self.sent
         return head["status"], dict(head["headers"]), [part["body"] for part in parts]
 

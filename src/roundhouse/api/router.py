@@ -17,21 +17,16 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from roundhouse.api.gateway import Gateway
-    from roundhouse.api.translated import Translated
-    from roundhouse.dialects.translation import Dialect
 
 
 class Router:
     """The ASGI application: relay routes to the gateway, the rest to `admin`."""
 
-    def __init__(
-        self, gateway: Gateway, admin: ASGIApp, translated: Translated, dialects: Mapping[str, Dialect]
-    ) -> None:
-        """`dialects` are those of other APIs, by the paths of their POST requests."""
+    def __init__(self, gateway: Gateway, admin: ASGIApp, others: Mapping[str, ASGIApp]) -> None:
+        """`others` are other APIs, by the paths of their POST requests."""
         self._gateway = gateway
         self._admin = admin
-        self._translated = translated
-        self._dialects = dialects
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -45,8 +40,8 @@ class Router:
                     error = MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}.")
                     await send_error(send, error, [(b"allow", b"POST")])
                     return
-            dialect = self._dialects.get(scope["path"])
-            if dialect is not None and scope["method"] == "POST":
-                await self._translated(scope, receive, send, dialect)
+            other = self._others.get(scope["path"])
+            if other is not None and scope["method"] == "POST":
+                await other(scope, receive, send)
                 return
         await self._admin(scope, receive, send)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from roundhouse.api.auth import Caller, Keys
     from roundhouse.api.gateway import Gateway
     from roundhouse.api.guard import Guard
-    from roundhouse.dialects.translation import Dialect, Translation
+    from roundhouse.dialects.translation import Dialect, Errors, Translation
 
 _REPLACED = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
 
@@ -44,44 +44,57 @@ class Operator(Protocol):
 
 
 class Translated:
-    """Stands before the gateway.
+    """Stands before the gateway, for one API.
 
     Args:
         operator: loads and unloads models.
         limit: most bytes of a body.
     """
 
-    def __init__(self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int) -> None:
+    def __init__(
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, errors: Errors
+    ) -> None:
         self._gateway = gateway
         self._operator = operator
         self._keys = keys
         self._guard = guard
         self._limit = limit
+        self._errors = errors
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
-        """Serves one request of that dialect."""
-        back = _Back(send, dialect)
+    async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
+        """A request as an OpenAI request. Raises RouterError."""
+        raise NotImplementedError
+
+    def ended(self, translation: Translation, caller: Caller) -> None:
+        """An answer has ended, well or not."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        back = _Back(send, self._errors)
         try:
             caller = self._keys.identify(scope["headers"])
             raw = await self._read(scope, receive, caller)
-            translation = dialect.translate(scope["path"], dict(scope["headers"]), raw)
+            translation = await self.translate(scope, raw, caller)
             back.translation = translation
             if translation.before is not None or translation.path is None:
-                await self._operate(caller, dialect, translation, translation.before)
+                await self._operate(caller, translation, translation.before)
                 await send_whole(back.send, 200, b"", [])
                 return
         except RouterError as error:
             await send_error(back.send, error, [])
             return
-        asked, route = _scope(scope, dialect, translation), TRANSLATED[translation.path]
-        await self._gateway(asked, _Body(receive, translation.body), back.send, route)
+        asked, route = _scope(scope, self._errors.name, translation), TRANSLATED[translation.path]
+        try:
+            await self._gateway(asked, _Body(receive, translation.body), back.send, route)
+        finally:
+            self.ended(translation, caller)
         if translation.after is not None:
             with suppress(RouterError):  # nobody is left to be told
-                await self._operate(caller, dialect, translation, translation.after)
+                await self._operate(caller, translation, translation.after)
 
-    async def _operate(self, caller: Caller, dialect: Dialect, translation: Translation, want: Want | None) -> None:
+    async def _operate(self, caller: Caller, translation: Translation, want: Want | None) -> None:
         """Whoever may use a model may have it loaded, as a request for it does; to unload it takes `manage`."""
-        caller.require_api(dialect.name)
+        caller.require_api(self._errors.name)
         self._operator.require_model(caller, translation.model)
         if want is Want.LOAD:
             await self._operator.load(translation.model)
@@ -99,12 +112,26 @@ class Translated:
         return await Client(receive).body(self._limit)
 
 
-def _scope(scope: Scope, dialect: Dialect, translation: Translation) -> Scope:
+class Spoken(Translated):
+    """An API whose requests need nothing but themselves to be translated."""
+
+    def __init__(
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, dialect: Dialect
+    ) -> None:
+        super().__init__(gateway, operator, keys, guard, limit, dialect)
+        self._dialect = dialect
+
+    async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
+        """As the dialect does."""
+        return self._dialect.translate(scope["path"], dict(scope["headers"]), raw)
+
+
+def _scope(scope: Scope, api: str, translation: Translation) -> Scope:
     headers = [(name, value) for name, value in scope["headers"] if name not in _REPLACED]
     headers += [JSON, (b"content-length", b"%d" % len(translation.body))]
     if all(name != b"x-roundhouse-status" for name, _ in headers):
         headers.append((b"x-roundhouse-status", b"event"))  # what becomes of it in this dialect, that knows
-    return {**scope, "path": translation.path, "headers": headers, API: dialect.name, PATH: scope["path"]}
+    return {**scope, "path": translation.path, "headers": headers, API: api, PATH: scope["path"]}
 
 
 class _Body:
@@ -124,10 +151,10 @@ class _Body:
 class _Back:
     """ASGI's `send` that speaks the client's dialect."""
 
-    def __init__(self, send: Send, dialect: Dialect) -> None:
+    def __init__(self, send: Send, errors: Errors) -> None:
         self.translation: Translation | None = None
         self._send = send
-        self._dialect = dialect
+        self._errors = errors
         self._head: Message = {}
         self._parts: list[bytes] = []
         self._streams = False
@@ -164,7 +191,7 @@ class _Back:
         if status == 200 and self.translation is not None:
             told = self.translation.whole(body)
         else:
-            told = self._dialect.error(status, _fields(body))
+            told = self._errors.error(status, _fields(body))
         await self._send(
             {**self._head, "headers": [*_with(self._head, JSON[1]), (b"content-length", b"%d" % len(told))]}
         )

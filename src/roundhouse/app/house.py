@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from starlette.middleware.cors import CORSMiddleware
@@ -20,11 +20,10 @@ from roundhouse.api.auth import Caller, Keys
 from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
-from roundhouse.api.ollama import add_ollama
 from roundhouse.api.router import Router
-from roundhouse.api.translated import Translated
 from roundhouse.app import programs, specs
 from roundhouse.app.adoption import Adoption
+from roundhouse.app.apis import add_routes, other_apis
 from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.launching import Launchers
@@ -34,13 +33,13 @@ from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
-from roundhouse.dialects import anthropic, ollama
 from roundhouse.errors import LoadFailed, RouterError, UnknownModel
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.observe.redact import Secrets
+from roundhouse.observe.responses import Responses
 from roundhouse.observe.store import Store
 from roundhouse.runtime import devices
 from roundhouse.runtime.effects import Effects
@@ -60,7 +59,6 @@ if TYPE_CHECKING:
     from roundhouse.app.hold import Held
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import ModelState
-    from roundhouse.dialects.translation import Dialect
     from roundhouse.ports import Build, Endpoint, Engine
 
 LOG_LINES = 500
@@ -126,6 +124,7 @@ class House:
         if held is None:
             held = await stack.enter_async_context(hold_engines(config, self._environ))
         self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
+        self._responses = await stack.enter_async_context(Responses(config.state_dir / "responses.db"))
         self._shelf = await open_shelf(config, self._log)
         self.upstream = await stack.enter_async_context(Upstream())
         readers = await devices.detect()
@@ -209,12 +208,9 @@ class House:
             self.books.request,
             self._unexpected,
         )
-        translated = Translated(gateway, self, self.keys, self.guard, config.limits.body)
         admin = make_admin(self, roundhouse.__version__)
-        add_ollama(admin, self)
-        dialects: dict[str, Dialect] = dict.fromkeys(ollama.PATHS, ollama.Ollama(self.catalog.__contains__, time.time))
-        dialects |= dict.fromkeys(anthropic.PATHS, anthropic.Anthropic(self._counts_tokens))
-        self.app = self._with_cors(Router(gateway, admin, translated, dialects))
+        add_routes(admin, self, self._responses)
+        self.app = self._with_cors(Router(gateway, admin, other_apis(self, gateway, self._responses)))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
@@ -282,22 +278,23 @@ class House:
             if config.unlisted or not caller.allowed(config.id):
                 continue
             if config.any_of:
-                found.append(state.virtual_entry(config, self._is_loaded))
+                found.append(state.virtual_entry(config, self.is_loaded))
             else:
                 found.append(state.model_entry(self._about[config.id], fleet.models[config.id]))
         return found
 
     def model(self, caller: Caller, name: str) -> dict[str, Any]:
         """One model, by id or alias."""
-        match = self.catalog.find(name, self._is_loaded)
+        match = self.catalog.find(name, self.is_loaded)
         target = match.virtual or match.model
         if not caller.allowed(target.id):
             raise UnknownModel(f"Model '{name}' does not exist, or your key may not use it.", param="model")
         if target.any_of:
-            return state.virtual_entry(target, self._is_loaded)
+            return state.virtual_entry(target, self.is_loaded)
         return state.model_entry(self._about[target.id], self.supervisor.fleet.models[target.id])
 
-    def _is_loaded(self, model: str) -> bool:
+    def is_loaded(self, model: str) -> bool:
+        """Whether it answers."""
         found = self.supervisor.fleet.models.get(model)
         return found is not None and found.instance is not None and found.instance.phase is Phase.READY
 
@@ -328,16 +325,9 @@ class House:
         """Prometheus text."""
         return self.metrics.render()
 
-    def _counts_tokens(self, name: str) -> bool:
-        """Whether a model is loaded on llama.cpp, which counts the tokens of Anthropic's requests itself."""
-        with suppress(RouterError):
-            model = self.catalog.find(name, self._is_loaded).model
-            return model.engine == "llamacpp" and self._is_loaded(model.id)
-        return False
-
     def require_model(self, caller: Caller, name: str) -> None:
         """Raises UnknownModel or Forbidden unless there is such a model, and the caller may use it."""
-        match = self.catalog.find(name, self._is_loaded)
+        match = self.catalog.find(name, self.is_loaded)
         caller.require_model(match.asked, match.model.id)
 
     async def load(self, name: str) -> dict[str, Any]:
@@ -374,7 +364,7 @@ class House:
             await self._changed.wait()
 
     def _named(self, name: str) -> str:
-        match = self.catalog.find(name, self._is_loaded)
+        match = self.catalog.find(name, self.is_loaded)
         return match.model.id
 
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:

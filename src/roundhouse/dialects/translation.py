@@ -49,19 +49,23 @@ class Translation(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """One API.
+class Errors(Protocol):
+    """How an API tells of errors.
 
     Attributes:
-        name: as keys name it in `apis:`.
+        name: of the API, as keys name it in `apis:`.
     """
 
     name: str
 
-    def translate(self, path: str, headers: Mapping[bytes, bytes], raw: bytes) -> Translation:
-        """A request to `path`. Raises BadRequest in words."""
-        ...
-
     def error(self, status: int, fields: Mapping[str, Any]) -> bytes:
         """The body of an error known before the first byte; `fields` are OpenAI's message, type, param, code."""
+        ...
+
+
+class Dialect(Errors, Protocol):
+    """One API whose requests need nothing but themselves to be translated."""
+
+    def translate(self, path: str, headers: Mapping[bytes, bytes], raw: bytes) -> Translation:
+        """A request to `path`. Raises BadRequest in words."""
         ...
