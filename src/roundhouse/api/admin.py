@@ -93,11 +93,12 @@ def _errors(app: FastAPI) -> None:
     """FastAPI's own 404, 405 and 422 say `detail`; ours have OpenAI's shape everywhere (spec A4)."""
 
     @app.exception_handler(RouterError)
-    async def ours(_request: Request, error: RouterError) -> Response:
+    async def ours(request: Request, error: RouterError) -> Response:
         headers = {"retry-after": str(max(1, round(error.retry_after)))} if error.retry_after is not None else {}
         if error.status == 401:
             headers["www-authenticate"] = "Bearer"
-        return Response(error_body(error), error.status, headers, "application/json")
+        body = orjson.dumps({"error": error.message}) if _is_ollamas(request.url.path) else error_body(error)
+        return Response(body, error.status, headers, "application/json")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -114,6 +115,11 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, _error: Exception) -> Response:  # the server logs it
         return await ours(request, RouterError("Roundhouse made a mistake; its log has the details."))
+
+
+def _is_ollamas(path: str) -> bool:
+    """Whether a path is of Ollama's API, whose errors are plain texts."""
+    return path.startswith("/api/") and not path.startswith("/api/v1/")
 
 
 def _public(app: FastAPI, house: House) -> None:

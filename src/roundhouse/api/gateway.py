@@ -16,6 +16,7 @@ from roundhouse.api.dispatch import EngineEnded
 from roundhouse.api.identity import session_of, user_of
 from roundhouse.api.record import Record
 from roundhouse.api.reply import Outlet, send_error, send_last
+from roundhouse.api.routes import API, PATH
 from roundhouse.api.streaming import Stream
 from roundhouse.api.whole import answer_whole
 from roundhouse.api.work import Work
@@ -79,7 +80,7 @@ class Gateway:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")[:128].decode("latin-1")
         self._count += 1
-        record = Record(given or f"req-{self._run}-{self._count:x}", time.time(), scope["path"], now)
+        record = Record(given or f"req-{self._run}-{self._count:x}", time.time(), scope.get(PATH, scope["path"]), now)
         client = Client(receive)
         outlet = Outlet(send, client.unwatch)
         try:
@@ -120,7 +121,7 @@ class Gateway:
         record.asked = request.model
         record.stream = request.stream
         match = self._catalog.find(request.model, self._is_loaded)
-        caller.require_api("openai")
+        caller.require_api(scope.get(API, "openai"))
         caller.require_model(match.asked, match.model.id)
         record.model = match.model.id
         record.task = _task(headers, request)

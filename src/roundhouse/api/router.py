@@ -12,6 +12,8 @@ from roundhouse.api.routes import ROUTES
 from roundhouse.errors import MethodNotAllowed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from roundhouse.api.gateway import Gateway
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
 class Router:
     """The ASGI application: relay routes to the gateway, the rest to `admin`."""
 
-    def __init__(self, gateway: Gateway, admin: ASGIApp) -> None:
+    def __init__(self, gateway: Gateway, admin: ASGIApp, others: Mapping[str, ASGIApp]) -> None:
+        """`others` are other APIs, by the paths of their POST requests."""
         self._gateway = gateway
         self._admin = admin
+        self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -36,4 +40,8 @@ class Router:
                     error = MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}.")
                     await send_error(send, error, [(b"allow", b"POST")])
                     return
+            other = self._others.get(scope["path"])
+            if other is not None and scope["method"] == "POST":
+                await other(scope, receive, send)
+                return
         await self._admin(scope, receive, send)

@@ -26,6 +26,9 @@ class Route:
         return kind in self.kinds or runnable.engine.name == "openai"
 
 
+API, PATH = "roundhouse.api", "roundhouse.path"
+"""Keys of a translated request's scope: its API as keys name it, and the path that its client used."""
+
 _CHAT = frozenset({Kind.CHAT})
 _EMBEDDING = frozenset({Kind.EMBEDDING})
 
@@ -37,3 +40,7 @@ ROUTES: dict[str, Route] = {
     "/detokenize": Route(Operation.OTHER, "/detokenize"),
 }
 ROUTES |= {path.removeprefix("/v1"): route for path, route in ROUTES.items() if path.startswith("/v1/")}
+TRANSLATED: dict[str, Route] = ROUTES | {
+    "/v1/messages/count_tokens": Route(Operation.OTHER, "/v1/messages/count_tokens", _CHAT, "it needs a chat model")
+}
+"""What requests of other APIs become."""

@@ -23,6 +23,7 @@ from roundhouse.api.guard import Guard
 from roundhouse.api.router import Router
 from roundhouse.app import programs, specs
 from roundhouse.app.adoption import Adoption
+from roundhouse.app.apis import add_routes, other_apis
 from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.launching import Launchers
@@ -39,6 +40,7 @@ from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.observe.redact import Secrets
+from roundhouse.observe.responses import Responses
 from roundhouse.observe.store import Store
 from roundhouse.runtime import devices
 from roundhouse.runtime.effects import Effects
@@ -124,6 +126,7 @@ class House:
         if held is None:
             held = await stack.enter_async_context(hold_engines(config, self._environ))
         self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
+        self._responses = await stack.enter_async_context(Responses(config.state_dir / "responses.db"))
         self._shelf = await open_shelf(config, self._log)
         self.upstream = await stack.enter_async_context(Upstream())
         readers = await devices.detect()
@@ -211,7 +214,9 @@ class House:
             self.books.request,
             self._unexpected,
         )
-        self.app = self._with_cors(Router(gateway, make_admin(self, roundhouse.__version__)))
+        admin = make_admin(self, roundhouse.__version__)
+        add_routes(admin, self, self._responses)
+        self.app = self._with_cors(Router(gateway, admin, other_apis(self, gateway, self._responses)))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
@@ -279,22 +284,23 @@ class House:
             if config.unlisted or not caller.allowed(config.id):
                 continue
             if config.any_of:
-                found.append(state.virtual_entry(config, self._is_loaded))
+                found.append(state.virtual_entry(config, self.is_loaded))
             else:
                 found.append(state.model_entry(self._about[config.id], fleet.models[config.id]))
         return found
 
     def model(self, caller: Caller, name: str) -> dict[str, Any]:
         """One model, by id or alias."""
-        match = self.catalog.find(name, self._is_loaded)
+        match = self.catalog.find(name, self.is_loaded)
         target = match.virtual or match.model
         if not caller.allowed(target.id):
             raise UnknownModel(f"Model '{name}' does not exist, or your key may not use it.", param="model")
         if target.any_of:
-            return state.virtual_entry(target, self._is_loaded)
+            return state.virtual_entry(target, self.is_loaded)
         return state.model_entry(self._about[target.id], self.supervisor.fleet.models[target.id])
 
-    def _is_loaded(self, model: str) -> bool:
+    def is_loaded(self, model: str) -> bool:
+        """Whether it answers."""
         found = self.supervisor.fleet.models.get(model)
         return found is not None and found.instance is not None and found.instance.phase is Phase.READY
 
@@ -326,6 +332,11 @@ class House:
     def metrics_text(self) -> bytes:
         """Prometheus text."""
         return self.metrics.render()
+
+    def require_model(self, caller: Caller, name: str) -> None:
+        """Raises UnknownModel or Forbidden unless there is such a model, and the caller may use it."""
+        match = self.catalog.find(name, self.is_loaded)
+        caller.require_model(match.asked, match.model.id)
 
     async def load(self, name: str) -> dict[str, Any]:
         """Loads a model; returns when it is ready."""
@@ -361,7 +372,7 @@ class House:
             await self._changed.wait()
 
     def _named(self, name: str) -> str:
-        match = self.catalog.find(name, self._is_loaded)
+        match = self.catalog.find(name, self.is_loaded)
         return match.model.id
 
     async def switches(self, model: str | None, limit: int) -> list[dict[str, Any]]:

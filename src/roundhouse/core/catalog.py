@@ -42,6 +42,10 @@ class Catalog:
         for model in models.values():
             self._names[model.id] = (model, {})
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a model or an alias has that name."""
+        return name in self._names
+
     def find(self, name: object, is_loaded: Callable[[str], bool]) -> Match:
         """The model for the name in a request.
 

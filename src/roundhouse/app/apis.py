@@ -1,0 +1,61 @@
+"""The APIs beside OpenAI's chats, put together: who serves which path."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from roundhouse.api import admin
+from roundhouse.api.ollama import add_ollama
+from roundhouse.api.responses import Remembering, add_responses
+from roundhouse.api.translated import Operator, Spoken
+from roundhouse.dialects import anthropic, ollama, responses
+from roundhouse.errors import RouterError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp
+
+    from roundhouse.api.auth import Keys
+    from roundhouse.api.gateway import Gateway
+    from roundhouse.config.models import Config
+    from roundhouse.core.catalog import Catalog
+    from roundhouse.observe.responses import Responses
+
+
+class House(admin.House, Operator, Protocol):
+    """What they need of the running program."""
+
+    config: Config
+    catalog: Catalog
+    keys: Keys
+
+    def is_loaded(self, model: str) -> bool:
+        """Whether it answers."""
+
+
+def other_apis(house: House, gateway: Gateway, store: Responses) -> dict[str, ASGIApp]:
+    """Applications by the paths of their POST requests."""
+
+    def counts(name: str) -> bool:
+        """Whether a model is loaded on llama.cpp, which counts the tokens of Anthropic's requests itself."""
+        with suppress(RouterError):
+            model = house.catalog.find(name, house.is_loaded).model
+            return model.engine == "llamacpp" and house.is_loaded(model.id)
+        return False
+
+    common = gateway, house, house.keys, house.guard, house.config.limits.body
+    speaks_ollama = Spoken(*common, ollama.Ollama(house.catalog.__contains__, time.time))
+    speaks_anthropic = Spoken(*common, anthropic.Anthropic(counts))
+    return {
+        **dict.fromkeys(ollama.PATHS, speaks_ollama),
+        **dict.fromkeys(anthropic.PATHS, speaks_anthropic),
+        responses.PATH: Remembering(*common, store),
+    }
+
+
+def add_routes(app: FastAPI, house: House, store: Responses) -> None:
+    """Adds what these APIs ask without asking a model."""
+    add_ollama(app, house)
+    add_responses(app, house, store)
