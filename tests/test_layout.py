@@ -48,6 +48,7 @@ TESTED_ELSEWHERE = {
     "app/install/service.py": "tests/e2e/test_service.py",
     "app/install/systemctl.py": "tests/e2e/test_service.py",
     "app/launching.py": WHOLE,
+    "app/output.py": "tests/e2e/test_operators.py",
     "app/programs.py": "tests/cli/test_check.py, tests/real",
     "app/serve.py": "tests/e2e/test_life.py",
     "app/sockets.py": "tests/e2e/test_life.py: inherited ones; tests/e2e/test_faults.py: a taken port",

@@ -21,7 +21,7 @@ from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
 from roundhouse.api.router import Router
-from roundhouse.app import programs, specs
+from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
 from roundhouse.app.apis import add_routes, other_apis
 from roundhouse.app.books import Books
@@ -49,7 +49,7 @@ from roundhouse.runtime.peaks import Peaks
 from roundhouse.runtime.sessions import Sessions
 from roundhouse.runtime.supervisor import Supervisor
 from roundhouse.runtime.survey import Survey
-from roundhouse.runtime.tasks import Tasks, until
+from roundhouse.runtime.tasks import Tasks
 from roundhouse.runtime.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ if TYPE_CHECKING:
     from roundhouse.core.model import ModelState
     from roundhouse.ports import Build, Endpoint, Engine
 
-LOG_LINES = 500
-"""How many of a model's last lines of output are shown."""
 EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
 """Headers of ours that scripts of allowed web origins may read."""
 STOP_LIMIT = 30.0
@@ -381,21 +379,4 @@ class House:
 
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
         """A model's last lines, then, if wanted, those to come."""
-        return self._lines(self._named(name), follow=follow)
-
-    async def _lines(self, model: str, *, follow: bool) -> AsyncIterator[str]:
-        """Without secrets: TabbyAPI, for one, prints its keys at each start (spec F4)."""
-        async for line in self._raw_lines(model, follow=follow):
-            yield self._secrets.text(line)
-
-    async def _raw_lines(self, model: str, *, follow: bool) -> AsyncIterator[str]:
-        life = next((found for found in self.effects.lives.values() if found.runnable.config.id == model), None)
-        if life is None or life.handle is None:
-            for line in self.effects.last_output.get(model, ()):
-                yield line
-        elif follow:
-            async for line in until(self._ending, life.handle.lines()):
-                yield line
-        else:
-            for line in life.handle.tail(LOG_LINES):
-                yield line
+        return output.lines(self.effects, self._named(name), self._ending, self._secrets, follow=follow)
