@@ -40,8 +40,9 @@ demo-smoke: setup  ## start the demo, ask each of its models once, end it
 bench: dev  ## measure Roundhouse beside its peers on this machine
 	$(PYTHON_IN) -m bench.run $(BENCH)
 
-bench-switching: dev  ## whose turn it is: Roundhouse, its other policies, llama-server's router (20 min; BENCH=--quick: 3)
+bench-switching: dev  ## whose turn it is, and what a switch costs: beside other policies and llama-server's router (30 min; BENCH=--quick: 5)
 	$(PYTHON_IN) -m bench.turns $(BENCH)
+	$(PYTHON_IN) -m bench.returns $(BENCH)
 
 bench-memory: dev  ## what the demo's models occupy, beside their estimates and llama-server's log
 	$(PYTHON_IN) -m bench.memory $(BENCH)
