@@ -21,7 +21,7 @@ def held(text: bytes = TEXT, used: float = 1.0, owner: str = "key") -> Conversat
 
 async def put(shelf: Shelf, text: bytes = TEXT, size: int = 1000, used: float = 1.0, state: str = "s"):
     """What an engine and we do together."""
-    part = shelf.fresh()
+    part = await shelf.fresh()
     (shelf.folder / part).write_bytes(b"k" * size)
     return await shelf.put(part, state, held(text, used))
 
@@ -111,7 +111,7 @@ async def test_d11_a_full_disk_is_noticed_before_it_is_full(shelf, monkeypatch):
 
 async def test_d11_a_file_that_is_not_there_is_an_error_and_leaves_nothing(shelf):
     with pytest.raises(OSError, match="No such file"):
-        await shelf.put(shelf.fresh(), "s", held())
+        await shelf.put("gone.part", "s", held())
     assert (shelf.saved, files(shelf)) == ({}, [])
 
 
@@ -136,8 +136,16 @@ async def test_d11_a_folder_that_cannot_be_used_is_an_error(tmp_path):
         await Shelf(tmp_path / "sessions", 1000).open()
 
 
+async def test_d11_a_file_is_for_our_user_alone_before_an_engine_writes_to_it(shelf):
+    part = shelf.folder / (await shelf.fresh())
+    assert part.stat().st_mode & 0o777 == 0o600
+    with part.open("wb") as file:  # as llama-server opens it
+        file.write(b"k")
+    assert part.stat().st_mode & 0o777 == 0o600
+
+
 async def test_d11_what_came_to_nothing_is_removed(shelf):
-    part = shelf.fresh()
+    part = await shelf.fresh()
     (shelf.folder / part).write_bytes(b"k")
     await shelf.discard(part)
     assert files(shelf) == []

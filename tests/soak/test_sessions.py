@@ -243,7 +243,7 @@ def sizes(folder: Path) -> dict[Path, int]:
 
 def read(data: bytes) -> Heard | None:
     """A whole answer, sent as one or as events; None if it is an error or was cut."""
-    if not data.startswith(b"data:"):
+    if data.startswith(b"{"):
         whole = json.loads(data)
         timings = whole["timings"]
         return Heard(whole["choices"][0]["message"]["content"], timings["cache_n"], asked(timings))

@@ -301,8 +301,9 @@ class Desk:
         if not await self._shelf.make_room(size):
             self._fail(f"there is no room for {say(size)} (sessions.budget, or the disk)")
             return True
-        part, began = self._shelf.fresh(), time.monotonic()
+        began, part = time.monotonic(), ""
         try:
+            part = await self._shelf.fresh()
             reply = await self._ask(self._engine.save(slot.number, part, _limit(size)))
             tokens = self._engine.tokens(reply)
             if not tokens or (held.tokens and abs(tokens - held.tokens) > 16 + held.tokens // 20):

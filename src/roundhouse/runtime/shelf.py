@@ -59,9 +59,11 @@ class Shelf:
         """Its name in the folder."""
         return saved.id + STATE
 
-    def fresh(self) -> str:
-        """The name of a file yet to be written in the folder."""
-        return secrets.token_hex(8) + PART
+    async def fresh(self) -> str:
+        """The name of an empty file in the folder, for an engine to write to: it keeps its mode. Raises OSError."""
+        name = secrets.token_hex(8) + PART
+        await asyncio.to_thread(_write, self.folder / name, b"")
+        return name
 
     async def make_room(self, size: int) -> bool:
         """Lets the longest unused go until `size` more bytes fit the budget and the disk; false if they can't."""
@@ -141,7 +143,7 @@ class Shelf:
 
     def _settle(self, name: str, state: str, conversation: Conversation) -> int:
         part, whole = self.folder / (name + PART), self.folder / (name + STATE)
-        part.chmod(0o600)  # the engine wrote it for everybody
+        part.chmod(0o600)  # whatever the engine made of it
         size = part.stat().st_size
         part.rename(whole)
         _write(self.folder / (name + ABOUT), orjson.dumps({"state": state, "size": size, **_told(conversation)}))
@@ -169,7 +171,7 @@ class Shelf:
 
 def _write(path: Path, data: bytes) -> None:
     """In one step, for our user alone."""
-    part = path.with_suffix(path.suffix + PART)
+    part = path.with_suffix(f"{path.suffix}.new{PART}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
