@@ -27,6 +27,8 @@ TESTED_ELSEWHERE = {
     "api/admin.py": "tests/e2e/test_operators.py",
     "api/client.py": WHOLE,
     "api/gateway.py": WHOLE,
+    "api/llamacpp_router.py": "tests/e2e/test_passthrough.py",
+    "api/passthrough.py": "tests/e2e/test_passthrough.py",
     "api/ollama.py": "tests/e2e/test_ollama.py",
     "api/responses.py": "tests/e2e/test_responses.py",
     "app/apis.py": "tests/e2e: test_ollama.py, test_anthropic.py, test_responses.py",

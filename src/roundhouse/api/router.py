@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from roundhouse.api.passthrough import PREFIX
 from roundhouse.api.reply import send_error
 from roundhouse.api.routes import ROUTES
 from roundhouse.errors import MethodNotAllowed
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 class Router:
     """The ASGI application: relay routes to the gateway, the rest to `admin`."""
 
-    def __init__(self, gateway: Gateway, admin: ASGIApp, others: Mapping[str, ASGIApp]) -> None:
-        """`others` are other APIs, by the paths of their POST requests."""
+    def __init__(self, gateway: Gateway, admin: ASGIApp, others: Mapping[str, ASGIApp], passed: ASGIApp) -> None:
+        """`others` are other APIs, by the paths of their POST requests; `passed` serves what is passed to engines."""
         self._gateway = gateway
         self._admin = admin
         self._others = others
+        self._passed = passed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request."""
@@ -40,6 +42,9 @@ class Router:
                     error = MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}.")
                     await send_error(send, error, [(b"allow", b"POST")])
                     return
+            if scope["path"].startswith(PREFIX):
+                await self._passed(scope, receive, send)
+                return
             other = self._others.get(scope["path"])
             if other is not None and scope["method"] == "POST":
                 await other(scope, receive, send)

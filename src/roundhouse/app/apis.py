@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from roundhouse.api import admin
+from roundhouse.api.llamacpp_router import add_router_api
 from roundhouse.api.ollama import add_ollama
 from roundhouse.api.responses import Remembering, add_responses
 from roundhouse.api.translated import Operator, Spoken
@@ -59,3 +60,4 @@ def add_routes(app: FastAPI, house: House, store: Responses) -> None:
     """Adds what these APIs ask without asking a model."""
     add_ollama(app, house)
     add_responses(app, house, store)
+    add_router_api(app, house)

@@ -14,6 +14,7 @@ from roundhouse.core.margins import run_at
 from roundhouse.core.model import (
     BecameReady,
     Exited,
+    Found,
     Measured,
     Prefetch,
     Progressed,
@@ -63,6 +64,7 @@ class Books:
         self._fleet = fleet
         self.answered: Callable[[Record], None] = lambda _record: None
         self._loads: dict[InstanceId, float] = {}
+        self._models_of: dict[InstanceId, str] = {}
         # Known to this run alone: nobody can try names until their hash is found in the history.
         self._salt = secrets.token_bytes(16)
 
@@ -186,6 +188,7 @@ class Books:
         """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""
         for action in actions:
             if isinstance(action, Start):
+                self._models_of[action.instance] = action.model
                 self._log.info("loading model", model=action.model, instance=action.instance)
                 self._bus.publish("loading", {"model": action.model})
             elif isinstance(action, Stop):
@@ -196,6 +199,8 @@ class Books:
                 self._bus.publish("prefetching", {"model": action.model, "wanted": action.wanted})
             elif isinstance(action, Refuse):
                 self._bus.publish("refused", {"model": action.ticket.model, "error": action.error.message})
+        if isinstance(event, Found):
+            self._models_of[event.instance] = event.model
         self._publish(event)
 
     def _evicted(self, action: Stop) -> None:
@@ -228,9 +233,8 @@ class Books:
                 data |= {"slots": event.slots, "seconds": round(event.seconds, 3)}
             self._bus.publish(kind, data)
         elif isinstance(event, Exited):
-            self._bus.publish(
-                "exited", {"instance": event.instance, "reason": event.reason, "expected": event.expected}
-            )
+            told = {"instance": event.instance, "reason": event.reason, "expected": event.expected}
+            self._bus.publish("exited", {"model": self._models_of.pop(event.instance, None), **told})
         elif isinstance(event, Surveyed):
             self._bus.publish("devices", {d.id: {"total": d.total, "foreign": d.foreign} for d in event.devices})
 

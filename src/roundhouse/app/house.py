@@ -20,6 +20,7 @@ from roundhouse.api.auth import Caller, Keys
 from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
+from roundhouse.api.passthrough import PassThrough
 from roundhouse.api.router import Router
 from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
@@ -214,7 +215,11 @@ class House:
         )
         admin = make_admin(self, roundhouse.__version__)
         add_routes(admin, self, self._responses)
-        self.app = self._with_cors(Router(gateway, admin, other_apis(self, gateway, self._responses)))
+        passed = PassThrough(
+            self.catalog, self.keys, self.guard, self.supervisor, self.upstream, self.effects, self._sessions,
+            self._objection, self.books.request, config.limits.body,
+        )  # fmt: skip
+        self.app = self._with_cors(Router(gateway, admin, other_apis(self, gateway, self._responses), passed))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""

@@ -158,6 +158,14 @@ class Sessions:
         if gone is not None and self.shelf is not None:
             self._tasks.spawn(self.shelf.drop(gone), "removal of a conversation that was of no use")
 
+    async def unknown(self, instance: InstanceId) -> None:
+        """A request goes to an engine past its desk: what is in its slots is saved, and not known afterwards."""
+        desk = self._desks.get(instance)
+        if desk is not None:
+            await desk.keep_all(LEAVE_LIMIT)
+            desk.forget()
+            self._lay(instance)
+
     async def keep(self, instance: InstanceId, limit: float = LEAVE_LIMIT) -> None:
         """Saves what an engine holds, before it stops."""
         desk = self._desks.get(instance)
@@ -255,14 +263,18 @@ class Desk:
         """Notes what a slot came to hold; returns the saved conversation that the engine could not use."""
         slot = seat.slot
         if slot is None:  # it went where the engine chose
-            for other in self.slots:
-                if not other.busy:
-                    _forget(other)
+            self.forget()
             return None
         slot.busy = False
         if good:
             slot.holds = Conversation(seat.ask.owner, seat.ask.talk, seat.prefix, tokens or 0, self._wall())
         return self._judge(seat, timings) if timings is not None else None
+
+    def forget(self) -> None:
+        """What its idle slots hold is not known any more."""
+        for slot in self.slots:
+            if not slot.busy:
+                _forget(slot)
 
     def _judge(self, seat: Seat, timings: Mapping[str, object]) -> Saved | None:
         computed, reused = self._engine.computed(timings), self._engine.reused(timings)
