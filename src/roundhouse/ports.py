@@ -287,8 +287,11 @@ class Conversations(Protocol):
         """What comes to the command line, so that conversations can be kept in a folder; () if the build can't."""
         ...
 
-    def fields(self, slot: int, *, fresh: bool) -> Mapping[str, object]:
-        """What comes to a request's body, so that it goes to a slot; `fresh`: and uses nothing of what that holds."""
+    def fields(self, slot: int | None, *, fresh: bool) -> Mapping[str, object]:
+        """What comes to a request's body, so that it goes to a slot; `fresh`: and uses nothing of what that holds.
+
+        Without a slot the engine chooses one.
+        """
         ...
 
     def save(self, slot: int, file: str, limit: float) -> Exchange:

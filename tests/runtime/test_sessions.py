@@ -209,7 +209,15 @@ async def test_d11_without_a_free_slot_the_engine_chooses(box):
     await box.start()
     seats = [await seat_of(box, TEXT), await seat_of(box, OTHER), await seat_of(box, TEXT)]
     assert [seat.slot is None for seat in seats] == [False, False, True]
-    assert seats[2].fields == {}
+    assert seats[2].fields == {"cache_prompt": False}  # what those that are busy will hold is not known
+
+
+async def test_d11_where_the_engine_chooses_nothing_of_another_key_is_used(box):
+    await box.start()
+    assert (await box.answer(TEXT, owner="mine", choices=2)).fields == {}  # nothing is there yet
+    await box.start(2)
+    await box.answer(TEXT, 2, owner="mine")
+    assert (await box.answer(TEXT, 2, owner="yours", choices=2)).fields == {"cache_prompt": False}
 
 
 async def test_d11_an_answer_of_many_choices_is_left_to_the_engine_and_costs_no_conversation(box):
