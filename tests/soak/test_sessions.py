@@ -154,6 +154,9 @@ class Player:
         """An answer, and whether its engine had to be started."""
         started = self._is_out(talk.model)
         heard = self._request(talk, messages, headers, key or talk.key)
+        while heard is None and (pause := self._health()["models"][talk.model].get("retry_in")):
+            time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
+            heard = self._request(talk, messages, headers, key or talk.key)
         assert heard is not None, f"no answer from {talk.model}\n{self._running.log()[-3000:]}"
         self.seen.switches += self._loaded not in {None, talk.model}
         self._loaded = talk.model
@@ -223,6 +226,9 @@ class Player:
         if pid := self._health()["models"][talk.model].get("pid"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                # Who asks before its end is noticed may get a 502: the engine could have had the request.
+                while self._health()["models"][talk.model].get("pid") == pid:
+                    time.sleep(0.02)
         client.join(90)
 
     def _turn_or_nothing(self, talk: Conversation) -> None:
