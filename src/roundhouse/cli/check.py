@@ -107,6 +107,11 @@ def _facts(model: Preview) -> Iterator[tuple[str, str]]:
         yield "context", f"{context}; {f'{model.slots} at once' if model.slots else 'as many at once as it takes'}"
     if model.file:
         yield "file", ", ".join(_file(model.file))
+    if model.profile and (model.choices or model.profile != "balanced"):
+        nothing = ", which changes nothing here: `args` decide it, or this version knows none of its flags"
+        yield "profile", model.profile + (nothing if not model.choices else "")
+    for choice in model.choices:
+        yield "", f"{choice.words}: {choice.buys}; costs: {choice.costs}"
 
 
 def _claimed(memory: Mapping[str, int]) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import Claim
     from roundhouse.observe.redact import Secrets
-    from roundhouse.ports import Build, Engine, ModelFacts, Place
+    from roundhouse.ports import Build, Choice, Engine, ModelFacts, Place
 
 PLACING = (visible.ORDER, *visible.VARIABLES)
 PORT = 4_294_967_295
@@ -40,6 +40,8 @@ class Preview:
         memory: estimated bytes per device, in the place that is tried first; elsewhere: in the others.
         context: tokens one request may fill; slots: concurrent requests. None: the engine decides.
         file: what the model's file says, by name.
+        profile: the one in force; None where Roundhouse does not write the command line.
+        choices: what the profile has the engine told, with reasons.
         problems: why it can't be loaded as things are.
     """
 
@@ -52,6 +54,8 @@ class Preview:
     context: int | None = None
     slots: int | None = None
     file: Mapping[str, str | int] = field(default_factory=dict)
+    profile: str | None = None
+    choices: tuple[Choice, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -83,6 +87,7 @@ class _Bench:
         memory, *elsewhere = (_memory(claim) for claim in (spec.claim, *spec.elsewhere))
         problems = [looked.problem] if looked.problem else []
         command = ""
+        choices: tuple[Choice, ...] = ()
         if model.url or model.script or (model.service and model.tabby):
             command = model.url or str(model.script or model.service)
         else:
@@ -91,6 +96,7 @@ class _Bench:
                 problems.append(build)
             else:
                 command = _command(model, looked.facts, build, place_of(model, spec.claim, self._box))
+                choices = specs.engine_of(model).choices(model, looked.facts, build)
         problems += self._too_large(memory)
         plan = specs.engine_of(model).plan(model, looked.facts) if model.script is None else Served()
         return Preview(
@@ -103,6 +109,8 @@ class _Bench:
             plan.context,
             plan.slots,
             _told(looked.facts),
+            model.profile if model.path and not model.script else None,
+            choices,
             tuple(problems),
         )
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Kind
 from roundhouse.engines import visible
-from roundhouse.engines.llamacpp import devices, flags, layout, log
-from roundhouse.ports import Command, Engine, Served
+from roundhouse.engines.llamacpp import devices, flags, layout, log, profiles
+from roundhouse.ports import Choice, Command, Engine, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +41,13 @@ class LlamaCpp(Engine):
         ours = [word for flag in _chosen(model, facts, build, port, place) for word in flag]
         address = ("--host", "127.0.0.1", "--port", str(port))
         return Command((*build.argv, *ours, *model.args, *address), _environment(model, place))
+
+    def choices(self, model: ModelConfig, facts: ModelFacts | None, build: Build) -> tuple[Choice, ...]:
+        """By the table in `profiles`."""
+        return tuple(
+            Choice(" ".join(words), trade.buys, trade.costs)
+            for trade, words in profiles.chosen(model.profile, model.args, build.flags)
+        )
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """It answers 503 from some 10 ms after the start on, and 200 when the model is loaded."""
@@ -107,6 +114,8 @@ def _chosen(
         known = next((name for name in names if not build.flags or name in build.flags), None)
         if known is not None and not flags.given(model.args, names):
             yield (known, *words)
+    for _, said in profiles.chosen(model.profile, model.args, build.flags):
+        yield said
 
 
 def _wanted(
@@ -118,17 +127,12 @@ def _wanted(
     yield flags.ALIAS, model.served_name or model.id
     yield flags.CONTEXT, str(plan.cells)
     yield flags.SLOTS, str(plan.slots)
-    # Fitting reads the file's head once more (0.1 to 1.2 s) to shrink context and layers to the memory free just then.
-    # Making room is the ledger's work here, and a model is to run the same way each time.
-    yield flags.FIT, "off"
     if build.flags and not flags.given(tuple(build.flags), flags.FIT):
         yield flags.GPU_LAYERS, "999"  # builds from before fitting leave the GPU unused by default
     if flags.given(tuple(build.flags), flags.LOAD_MODE):
         # Of these builds' levels, 4 is the first that tells the size of each buffer (`held`). A request then takes some
         # 20 lines more, none with its text. Builds from before tell it always, and have debugging at that level.
         yield flags.VERBOSITY, "4"
-    if model.profile == "fast-start":
-        yield (flags.NO_WARMUP,)  # the first answer pays for it instead
     if kind is Kind.CHAT:
         yield (flags.JINJA,)  # tools need it where it is not the default; it must stand before a user's --chat-template
     else:
