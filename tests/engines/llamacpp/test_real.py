@@ -70,6 +70,26 @@ def test_c2_c4_a_model_is_served_as_described(tiny: Path, tmp_path: Path):
     assert abs(resident - estimate) < 40 * MIB  # programs differ by 25 MiB, one with GPU libraries by more
 
 
+@pytest.mark.parametrize("profile", ["fast-start", "fast-answers"])
+def test_no_profile_changes_an_answer(profile: str, tiny: Path, tmp_path: Path):
+    """Greedy tokens and their log probabilities, to the bit."""
+    assert greedy(tiny, tmp_path, profile) == greedy(tiny, tmp_path, "balanced")
+
+
+def greedy(path: Path, folder: Path, profile: str) -> list[tuple[str, float]]:
+    wanted = model(path=path, context=512, profile=profile, args=ONE_THREAD)
+    port = free_port()
+    with running(ENGINE.command(wanted, None, real_build(), port), port, folder / profile) as server:
+        until_ready(server, wanted)
+        question = {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0, "logprobs": True}
+        reply = server.ask("/v1/chat/completions", json.dumps(question).encode())
+        assert reply is not None
+        server.end()
+    found = [(token["token"], token["logprob"]) for token in json.loads(reply[1])["choices"][0]["logprobs"]["content"]]
+    assert len(found) > 5
+    return found
+
+
 def test_c5_progress_mode_reports_the_load(tiny: Path, tmp_path: Path):
     wanted = model(path=tiny, context=512, args=ONE_THREAD)
     port = free_port()
