@@ -1,6 +1,6 @@
 """What a flag of llama-server's does to its start and to its answers: `make bench-starts`.
 
-    python -m bench.starts [--llama-server PATH] [--rounds N] [--threads N] [--cold] [--only TEXT] [--json FILE]
+    python -m bench.starts [--llama-server PATH] [--rounds N] [--threads N] [--cold] [--only REGEX] [--json FILE]
 
 Each row is the command of a `balanced` model with one thing changed. A round starts every row once, one after another
 and each time in another order, so that a machine that is slow for a while is slow for all of them; the differences
@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import random
+import re
 import statistics
 import sys
 import tempfile
@@ -133,12 +134,12 @@ def main() -> None:
     words.add_argument("--llama-server", help="another one than Roundhouse would find")
     words.add_argument("--rounds", type=int, default=7)
     words.add_argument("--threads", type=int, help="of every row; default: llama.cpp's own number")
-    words.add_argument("--only", default="", help="rows whose names have this in them, besides balanced")
+    words.add_argument("--only", default="", help="besides balanced, rows whose names this regular expression finds")
     words.add_argument("--cold", action="store_true", help="drop the file from the page cache before each start")
     words.add_argument("--json", type=Path, help="write the rows there too")
     said = words.parse_args()
     build = asyncio.run(binaries.find("llamacpp", ENGINE.binaries, said.llama_server))
-    variants = [variant for variant in VARIANTS if variant is BASE or said.only in variant.name]
+    variants = [variant for variant in VARIANTS if variant is BASE or re.search(said.only, variant.name)]
     print(f"{build.version}; {processor_words()}; {said.rounds} rounds; {said.threads or 'default'} threads")
     tables: dict[str, list[dict]] = {}
     for pattern in FILES:
@@ -271,14 +272,15 @@ def alike(mine: list[tuple[str, float]], base: list[tuple[str, float]]) -> str:
 
 
 def table(model: str, rows: list[dict]) -> str:
-    head = "| ready, median (min) | against balanced | processor time | first token after that |"
-    lines = [f"| {model} {head} answers, prompts per second | greedy answers |", "|---|---|---|---|---|---|---|"]
+    head = "| ready, median (min) | against balanced | processor time | against balanced | first token after that |"
+    lines = [f"| {model} {head} answers, prompts per second | greedy answers |", "|---|---|---|---|---|---|---|---|"]
     for one in rows:
         cells = [
             f"{one['ready']['median'] * 1000:.0f} ({one['ready']['min'] * 1000:.0f}) ms",
             f"{one['ready_more'] * 1000:+.0f} ms",
-            f"{one['processor']['median'] * 1000:.0f} ({one['processor_more'] * 1000:+.0f}) ms",
-            f"{one['first']['median'] * 1000:.0f} ({one['first_more'] * 1000:+.0f}) ms",
+            f"{one['processor']['median'] * 1000:.0f} ({one['processor']['min'] * 1000:.0f}) ms",
+            f"{one['processor_more'] * 1000:+.0f} ms",
+            f"{one['first']['median'] * 1000:.0f} ({one['first']['min'] * 1000:.0f}) ms",
             f"x {one['speed']:.2f}, x {one['prompt_speed']:.2f}",
             one["answers"],
         ]
