@@ -1,6 +1,6 @@
 """What a flag of llama-server's does to its start and to its answers: `make bench-starts`.
 
-    python -m bench.starts [--llama-server PATH] [--rounds N] [--threads N] [--cold] [--only REGEX] [--json FILE]
+    python -m bench.starts [--llama-server PATH] [--rounds N] [--answers N] [--threads N] [--cold] [--only REGEX]
 
 Each row is the command of a `balanced` model with one thing changed. A round starts every row once, one after another
 and each time in another order, so that a machine that is slow for a while is slow for all of them; the differences
@@ -39,8 +39,6 @@ from roundhouse.runtime import binaries
 from roundhouse.runtime.files import facts_of
 
 ENGINE = LlamaCpp()
-ANSWERED = 2
-"""Rounds in which answers are asked for."""
 TIMES = ("ready", "processor", "first")
 FILES = ("SmolLM2*.gguf", "gemma-3-270m*.gguf")
 STORY = "A train left the station in the morning and those who waited there looked after it for a while. " * 12
@@ -133,6 +131,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--llama-server", help="another one than Roundhouse would find")
     words.add_argument("--rounds", type=int, default=7)
+    words.add_argument("--answers", type=int, default=2, help="rounds in which answers are asked for")
     words.add_argument("--threads", type=int, help="of every row; default: llama.cpp's own number")
     words.add_argument("--only", default="", help="besides balanced, rows whose names this regular expression finds")
     words.add_argument("--cold", action="store_true", help="drop the file from the page cache before each start")
@@ -147,14 +146,14 @@ def main() -> None:
         if path is None:
             print(f"{pattern} is not there: `make demo-smoke` fetches it", file=sys.stderr)
             continue
-        starts = rounds(Conditions(build, path, said.threads, said.cold), variants, said.rounds)
+        starts = rounds(Conditions(build, path, said.threads, said.cold), variants, said.rounds, said.answers)
         tables[path.stem] = [row(variant, starts) for variant in variants]
         print(f"\n{table(path.stem, tables[path.stem])}")
     if said.json:
         said.json.write_text(json.dumps(tables, indent=1) + "\n")
 
 
-def rounds(under: Conditions, variants: list[Variant], count: int) -> dict[str, list[Start]]:
+def rounds(under: Conditions, variants: list[Variant], count: int, answered: int) -> dict[str, list[Start]]:
     """The starts of each variant, one a round."""
     found: dict[str, list[Start]] = {variant.name: [] for variant in variants}
     order, shuffle = list(variants), random.Random(5)
@@ -163,7 +162,7 @@ def rounds(under: Conditions, variants: list[Variant], count: int) -> dict[str, 
         for number in range(count):
             shuffle.shuffle(order)
             for variant in order:
-                found[variant.name].append(start(under, variant, Path(folder), ask=number < ANSWERED))
+                found[variant.name].append(start(under, variant, Path(folder), ask=number < answered))
             print(f"{under.path.stem}: round {number + 1} of {count}", file=sys.stderr)
     return found
 

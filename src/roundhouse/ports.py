@@ -316,7 +316,9 @@ class Engine(Protocol):
         """The command line for a model on 127.0.0.1:`port`. Without a place nothing is said of devices."""
         ...
 
-    def choices(self, model: ModelConfig, facts: ModelFacts | None, build: Build) -> tuple[Choice, ...]:
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
         """What of `command` is there for the model's profile: none of it about which its `args` say something."""
         return ()
 

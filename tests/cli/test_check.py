@@ -117,13 +117,14 @@ models:
     shown = run("check", "-c", write(text))
     assert "  profile  fast-start\n           --no-warmup: ready without" in shown.out
     assert "; costs: the first answer does that work instead" in shown.out
-    assert "fast-start, which changes nothing here" in shown.out
+    assert "fast-start, here the same as balanced: `args` decide the rest" in shown.out
     assert "it is pinned" in shown.out
     assert "`profile: fast-answers` changes nothing" in shown.out
     quick, own, mine = run("check", "--json", "-c", write(text)).json["models"]
     assert (quick["profile"], [one["words"] for one in quick["choices"]]) == ("fast-start", ["--no-warmup"])
     assert quick["choices"][0]["buys"].startswith("ready without")
     assert (own["profile"], own["choices"]) == ("fast-start", [])
+    assert (quick["as_balanced"], own["as_balanced"]) == (False, True)
     assert (mine["profile"], mine["choices"]) == (None, [])
 
 

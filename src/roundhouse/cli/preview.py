@@ -42,6 +42,7 @@ class Preview:
         file: what the model's file says, by name.
         profile: the one in force; None where Roundhouse does not write the command line.
         choices: what the profile has the engine told, with reasons.
+        as_balanced: whether that is the same as with `balanced`.
         problems: why it can't be loaded as things are.
     """
 
@@ -56,6 +57,7 @@ class Preview:
     file: Mapping[str, str | int] = field(default_factory=dict)
     profile: str | None = None
     choices: tuple[Choice, ...] = ()
+    as_balanced: bool = True
     problems: tuple[str, ...] = ()
 
 
@@ -88,6 +90,7 @@ class _Bench:
         problems = [looked.problem] if looked.problem else []
         command = ""
         choices: tuple[Choice, ...] = ()
+        balanced = choices
         if model.url or model.script or (model.service and model.tabby):
             command = model.url or str(model.script or model.service)
         else:
@@ -95,8 +98,12 @@ class _Bench:
             if isinstance(build, str):
                 problems.append(build)
             else:
-                command = _command(model, looked.facts, build, place_of(model, spec.claim, self._box))
-                choices = specs.engine_of(model).choices(model, looked.facts, build)
+                place = place_of(model, spec.claim, self._box)
+                command = _command(model, looked.facts, build, place)
+                plain = model.model_copy(update={"profile": "balanced"})
+                choices, balanced = (
+                    specs.engine_of(model).choices(one, looked.facts, build, place) for one in (model, plain)
+                )
         problems += self._too_large(memory)
         plan = specs.engine_of(model).plan(model, looked.facts) if model.script is None else Served()
         return Preview(
@@ -111,6 +118,7 @@ class _Bench:
             _told(looked.facts),
             model.profile if model.path and not model.script else None,
             choices,
+            choices == balanced,
             tuple(problems),
         )
 

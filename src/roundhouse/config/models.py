@@ -195,7 +195,7 @@ class Defaults(Section):
     """Settings of every model that does not say otherwise."""
 
     profile: Profile = "balanced"
-    """Engine flags that trade load time for speed and never change answers."""
+    """Engine flags that shorten its starts or quicken its answers; `roundhouse check` explains each."""
     load_timeout: LoadTimeout = LoadTimeout()
     """When a load is given up."""
     ttl: Ttl = "auto"
@@ -307,7 +307,7 @@ class ModelConfig(Section):
     load_timeout: LoadTimeout = LoadTimeout()
     """When its load is given up."""
     profile: Profile = "balanced"
-    """Engine flags that trade load time for speed and never change answers."""
+    """Engine flags that shorten its starts or quicken its answers; `roundhouse check` explains each."""
 
 
 class KeyRate(Section):

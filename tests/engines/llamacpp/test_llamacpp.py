@@ -7,9 +7,9 @@ import pytest
 
 from roundhouse.engines import ENGINES
 from roundhouse.engines.llamacpp import LlamaCpp
-from roundhouse.ports import Build, Served
+from roundhouse.ports import Build, Place, Served
 from roundhouse.runtime.binaries import flags_in
-from tests.engines.models import CAPTURES, embedder, llama_8b, model
+from tests.engines.models import CAPTURES, NONE, ONE, embedder, llama_8b, model
 
 B10434 = Build(("/opt/llama-server",), "10434", flags_in((CAPTURES / "help-b10434.txt").read_text()))
 
@@ -121,6 +121,14 @@ def test_a_profile_leaves_alone_what_the_user_says(own):
 @pytest.mark.parametrize("own", [("--load-mode", "none"), ("--no-mmap",), ("--mlock",), ("-dio",)])
 def test_a_profile_leaves_the_load_mode_alone(own):
     assert "mmap+mlock" not in words(profile="fast-answers", args=own)
+
+
+def test_what_lies_on_a_gpu_is_not_locked_in_ram():
+    made = model(profile="fast-answers")
+    for place, locked in ((ONE, False), (NONE, True), (None, True), (Place(free=True), False)):
+        argv = LlamaCpp().command(made, llama_8b(), B10434, 1, place).argv
+        told = [choice.words for choice in LlamaCpp().choices(made, None, B10434, place)]
+        assert ("mmap+mlock" in argv) is ("-lm mmap+mlock" in told) is locked
 
 
 def test_choices_tell_each_flag_of_the_profile_that_is_said():

@@ -42,11 +42,12 @@ class LlamaCpp(Engine):
         address = ("--host", "127.0.0.1", "--port", str(port))
         return Command((*build.argv, *ours, *model.args, *address), _environment(model, place))
 
-    def choices(self, model: ModelConfig, facts: ModelFacts | None, build: Build) -> tuple[Choice, ...]:
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
         """By the table in `profiles`."""
         return tuple(
-            Choice(" ".join(words), trade.buys, trade.costs)
-            for trade, words in profiles.chosen(model.profile, model.args, build.flags)
+            Choice(" ".join(words), trade.buys, trade.costs) for trade, words in profiles.chosen(model, build, place)
         )
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
@@ -114,7 +115,7 @@ def _chosen(
         known = next((name for name in names if not build.flags or name in build.flags), None)
         if known is not None and not flags.given(model.args, names):
             yield (known, *words)
-    for _, said in profiles.chosen(model.profile, model.args, build.flags):
+    for _, said in profiles.chosen(model, build, place):
         yield said
 
 

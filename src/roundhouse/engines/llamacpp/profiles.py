@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from roundhouse.engines.llamacpp import flags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from roundhouse.config.models import Profile
+    from roundhouse.config.models import ModelConfig, Profile
     from roundhouse.engines.llamacpp.flags import Names
+    from roundhouse.ports import Build, Place
 
 
 class Trade(NamedTuple):
-    """What is said, in the newest form that a build knows; flags by which a user decides it; what it buys and costs."""
+    """What is said, in the newest form that a build knows; flags by which a user decides it; what it buys and costs.
+
+    Not `on_gpus` is what would do nothing for weights that lie there.
+    """
 
     forms: tuple[tuple[str, ...], ...]
     decided: Names
     buys: str
     costs: str
+    on_gpus: bool = True
 
 
 _NO_FIT: Final = Trade(
@@ -44,6 +49,7 @@ _LOCKED: Final = Trade(
     (*flags.LOAD_MODE, "--mlock", *flags.MMAP, *flags.NO_MMAP, "-dio", "--direct-io", "-ndio", "--no-direct-io"),
     "weights stay in RAM however short that gets, so no answer after a pause waits for the disk",
     "a start reads the whole file; where it may not lock memory (LimitMEMLOCK=), it says so and does without",
+    on_gpus=False,
 )
 
 TRADES: Final[dict[Profile, tuple[Trade, ...]]] = {
@@ -53,9 +59,10 @@ TRADES: Final[dict[Profile, tuple[Trade, ...]]] = {
 }
 
 
-def chosen(profile: Profile, args: Sequence[str], known: frozenset[str]) -> Iterator[tuple[Trade, tuple[str, ...]]]:
-    """What of a profile is said to a build, with its words; `known` as in `Build.flags`, empty for the newest."""
-    for trade in TRADES[profile]:
-        words = next((form for form in trade.forms if not known or form[0] in known), None)
-        if words is not None and not flags.given(args, trade.decided):
+def chosen(model: ModelConfig, build: Build, place: Place | None) -> Iterator[tuple[Trade, tuple[str, ...]]]:
+    """What of the model's profile is said to a build in a place, with its words."""
+    on_gpus = place is not None and bool(place.gpus or place.free)
+    for trade in TRADES[model.profile]:
+        words = next((form for form in trade.forms if not build.flags or form[0] in build.flags), None)
+        if words is not None and not flags.given(model.args, trade.decided) and (trade.on_gpus or not on_gpus):
             yield trade, words

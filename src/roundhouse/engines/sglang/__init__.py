@@ -55,7 +55,9 @@ class SGLang(Engine):
         seen = visible.environment(place, model.env, numbers=True)
         return Command((*build.argv, *ours, *model.args, *address), {"PYTHONUNBUFFERED": "1", **seen, **model.env})
 
-    def choices(self, model: ModelConfig, facts: ModelFacts | None, build: Build) -> tuple[Choice, ...]:
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
         """Graphs and warm-up."""
         return trades.choices(flags.trades(model, facts, build.flags), model.args, build.flags)
 

@@ -56,7 +56,9 @@ class VLLM(Engine):
         seen = visible.environment(place, model.env, numbers=True)
         return Command((*build.argv, *ours, *model.args, *address), {**ENVIRONMENT, **seen, **model.env})
 
-    def choices(self, model: ModelConfig, facts: ModelFacts | None, build: Build) -> tuple[Choice, ...]:
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
         """Compilation and graphs."""
         return trades.choices(flags.TRADES[model.profile], model.args, build.flags)
 
