@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-switching soak test-coload test-engines mutants format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak test-coload test-engines mutants format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -46,6 +46,9 @@ bench-switching: dev  ## whose turn it is, and what a switch costs: beside other
 
 bench-memory: dev  ## what the demo's models occupy, beside their estimates and llama-server's log
 	$(PYTHON_IN) -m bench.memory $(BENCH)
+
+bench-starts: dev  ## what llama-server's flags do to its start and answers, with the demo's models
+	$(PYTHON_IN) -m bench.starts $(BENCH)
 
 soak: dev  ## the long runs: 100 kills under load, 500 switches with conversations, longer simulations, 1,000 workloads
 	ROUNDHOUSE_SOAK=100 ROUNDHOUSE_SESSIONS=500 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py

@@ -73,6 +73,8 @@ TESTED_ELSEWHERE = {
     "demo/pins.py": NO_LOGIC,
     "demo/problems.py": NO_LOGIC,
     "dialects/translation.py": NO_LOGIC,
+    "engines/llamacpp/profiles.py": "tests/engines/llamacpp/test_llamacpp.py",
+    "engines/trades.py": "tests/engines: vllm/test_flags.py, sglang/test_flags.py",
     "formats/errors.py": NO_LOGIC,
     "formats/gguf_header.py": "tests/formats/test_gguf.py",
     "launchers/handle.py": "tests/launchers/test_process.py",
