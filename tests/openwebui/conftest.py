@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from roundhouse.observe.past import read_past
-from tests.support.house import Place, Running
+from tests.support.house import Place, Running, free_port
 from tests.support.openwebui import PATIENCE, Chat, OpenWebUI, a_browser
 from tests.support.recorder import Recorder
 
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 WANTED = bool(os.environ.get("ROUNDHOUSE_OPENWEBUI"))
 SLOW = 600.0
 """Seconds for one test on a busy machine."""
-SMOL, GEMMA, CHORES, BROKEN = "smollm2-135m", "gemma3-270m", "chores", "broken"
+SMOL, GEMMA, VECTORS, CHORES, BROKEN = "smollm2-135m", "gemma3-270m", "minilm-l6", "chores", "broken"
+CONNECTION = {
+    "provider": "llama.cpp",
+    "headers": {
+        "X-OpenWebUI-Task": "{{TASK}}",
+        "X-OpenWebUI-Chat": "{{CHAT_ID}}",
+        "X-OpenWebUI-User-Id": "{{USER_ID}}",
+    },
+}
+"""What our documentation page recommends for a connection."""
 MOST_TOKENS = 400
 """Of one answer: models as small as these may not find an end, and nobody shall wait for that."""
 # What Open WebUI reads out of its tasks' answers: one of these, by the task. Small models need to be held to it.
@@ -103,7 +112,7 @@ class Box:
     def begin(self) -> None:
         """Nothing is loaded, nothing is held."""
         self.open()
-        for name in (SMOL, GEMMA, CHORES):
+        for name in (SMOL, GEMMA, VECTORS, CHORES):
             self.ask("POST", f"/api/v1/models/{name}/unload")
         self._loads = len(self.all_loads())
         self._since = time.time()
@@ -131,27 +140,28 @@ exec {shlex.quote(str(program))} "$@"
 
 
 def settings(demo, broken: Path, server: Path):
-    """The demo's chat models, of which only one fits; beside either, one for chores."""
-    smol, gemma = demo["models"][SMOL], demo["models"][GEMMA]
-    mib = {model["name"]: int(model["memory"]["ram"].removesuffix("MiB")) for model in (smol, gemma)}
+    """The demo's models. Its chat models share a port, so that they exclude one another whatever they are measured to need."""
+    smol, gemma, vectors = (demo["models"][name] for name in (SMOL, GEMMA, VECTORS))
+    port = free_port()
     for model in (smol, gemma):
-        model["set"] = model.get("set", {}) | {"max_tokens": MOST_TOKENS}
+        model |= {"port": port, "set": model.get("set", {}) | {"max_tokens": MOST_TOKENS}}
     held = {"response_format": {"type": "json_schema", "json_schema": {"name": "chore", "schema": CHORE}}}
     chores = smol | {
         "name": "Chores",
+        "port": None,
         "context": 2048,
         "slots": 1,
-        "memory": {"ram": f"{mib[smol['name']] * 3 // 4}MiB"},
         "set": held | {"max_tokens": MOST_TOKENS},
     }
     return {
         "models": {
             SMOL: smol,
             GEMMA: gemma,
+            VECTORS: vectors | {"preload": False},
             CHORES: chores,
             BROKEN: {"name": "Broken", "path": str(broken), "memory": "100MiB"},
         },
-        "devices": {"ram": f"{sum(mib.values()) - 40}MiB"},
+        "devices": {"ram": "3GiB"},
         "engines": {"llamacpp": {"binary": str(server)}},
         "status": {"every": "1s"},
     }
@@ -159,7 +169,7 @@ def settings(demo, broken: Path, server: Path):
 
 @pytest.fixture(scope="session")
 def box():
-    """Its memory holds either chat model, not both."""
+    """One program for all tests; each begins with nothing loaded."""
     from rich.console import Console
     from ruamel.yaml import YAML
 
@@ -180,7 +190,17 @@ def box():
 
 @pytest.fixture(scope="session")
 def webui(box):
-    with OpenWebUI(box.place.folder, {"OPENAI_API_BASE_URL": box.url, "OPENAI_API_KEY": ""}) as server:
+    """Set up by its environment alone, as our documentation page says."""
+    environ = {
+        "OPENAI_API_BASE_URL": box.url,
+        "OPENAI_API_KEY": "",
+        "OPENAI_API_CONFIGS": json.dumps({"0": CONNECTION}),
+        "RAG_OPENAI_API_BASE_URL": box.url,
+        "RAG_OPENAI_API_KEY": "any",
+        "RAG_EMBEDDING_MODEL": VECTORS,
+    }
+    with OpenWebUI(box.place.folder, environ) as server:
+        assert server.ask("GET", "/openai/config")["OPENAI_API_CONFIGS"] == {"0": CONNECTION}
         yield server
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.openwebui.conftest import BROKEN, CHORES, GEMMA, MOST_TOKENS, SMOL, until
+from tests.openwebui.conftest import BROKEN, CHORES, CONNECTION, GEMMA, MOST_TOKENS, SMOL, until
 
 PERFORMANCE = re.compile(r"\[Performance: [\d.]+ tok/s \| \d+ tokens in [\d.]+s\]")
 OURS = ("⏳", "✓", "Loading model", "Model ready", "Performance")
@@ -157,7 +157,7 @@ def test_a4_an_engine_that_fails_while_one_waits_is_told_in_a_box(chat, box):
 @pytest.mark.parametrize("header", [False, True], ids=["by their shape", "by the header"])
 def test_d7_tasks_of_a_new_chat_cause_no_switch(chat, box, webui, header):
     if header:
-        webui.connect(box.url, headers={"X-OpenWebUI-Task": "{{TASK}}", "X-OpenWebUI-Chat": "{{CHAT_ID}}"})
+        webui.connect(box.url, **CONNECTION)
     chat(SMOL).ask(TRAINS)
     webui.let_tasks(on=True)
     talk = chat(GEMMA)
@@ -174,6 +174,7 @@ def test_d7_tasks_of_a_new_chat_cause_no_switch(chat, box, webui, header):
     wanted = {None} if not header else {None, "", "title_generation", "follow_up_generation", "tags_generation"}
     assert names <= wanted
     assert len({r.session for r in rest}) == 1
+    assert all(bool(r.user) is header for r in rest)
 
 
 def test_d7_a_task_model_beside_the_chat_writes_titles_and_follow_ups(chat, box, webui):

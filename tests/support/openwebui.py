@@ -44,6 +44,9 @@ OFFLINE = {
     "AUDIO_STT_ENGINE": "openai",
     "AUDIO_TTS_ENGINE": "openai",
 }
+STILL = """() => Promise.all(document.getAnimations()
+    .filter(one => one.effect.getTiming().iterations !== Infinity).map(one => one.finished))"""
+"""Waits until what fades in or out has done so."""
 QUIET_BROWSER = (
     "--no-sandbox",
     "--disable-gpu",
@@ -144,6 +147,16 @@ class OpenWebUI:
                 "OPENAI_API_CONFIGS": {"0": {"enable": True, **settings}},
             },
         )
+
+    @contextmanager
+    def by_ollama(self, url: str) -> Iterator[None]:
+        """Has a connection of Ollama's kind in place of OpenAI's."""
+        openai = self.ask("GET", "/openai/config")
+        self.ask("POST", "/openai/config/update", openai | {"ENABLE_OPENAI_API": False})
+        ours = {"ENABLE_OLLAMA_API": True, "OLLAMA_BASE_URLS": [url], "OLLAMA_API_CONFIGS": {}}
+        self.ask("POST", "/ollama/config/update", ours)
+        yield
+        self.ask("POST", "/ollama/config/update", ours | {"ENABLE_OLLAMA_API": False})
 
     def let_tasks(self, *, on: bool, model: str = "") -> None:
         """Whether it asks for titles, tags and follow-ups, and of which model; '': the chat's own."""
@@ -264,4 +277,5 @@ class Chat:
         """A screenshot for the documentation, into the folder that $ROUNDHOUSE_SCREENSHOTS names; else none."""
         if folder := os.environ.get("ROUNDHOUSE_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.evaluate(STILL)
             self.page.screenshot(path=Path(folder, f"open-webui-{name}.png"))
