@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak test-coload test-engines mutants format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak test-coload test-engines mutants format lock clean test-openwebui
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -61,6 +61,11 @@ comma := ,
 test-engines: dev  ## real SGLang and vLLM on the CPU, the same tests as their doubles (6.5 GB, ENGINES=sglang for one)
 	scripts/engines.sh $(ENGINES)
 	ROUNDHOUSE_REAL_ENGINES=$(subst $() $(),$(comma),$(strip $(ENGINES))) $(PYTHON_IN) -m pytest -s -v --durations=10 tests/real
+
+test-openwebui: dev  ## the real Open WebUI in headless Chromium, with the demo's models (3 GB; SCREENSHOTS=docs/images takes new pictures)
+	scripts/openwebui.sh
+	ROUNDHOUSE_OPENWEBUI=1 ROUNDHOUSE_SCREENSHOTS=$(SCREENSHOTS) PYTHONPATH=.cache/openwebui/browser \
+		$(PYTHON_IN) -m pytest -s -v --durations=20 tests/openwebui
 
 mutants: dev  ## change the core one thing at a time, and see whether the tests notice
 	$(PYTHON_IN) scripts/mutants.py $(MUTANTS)
