@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from roundhouse.api.cork import Corked
 from roundhouse.errors import BadRequest
+from roundhouse.runtime.websocket import LARGEST
 
 if TYPE_CHECKING:
     import socket
@@ -173,7 +174,9 @@ def make_server(
     config = uvicorn.Config(
         app,
         http=http,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=LARGEST,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -22,6 +22,7 @@ from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
 from roundhouse.api.passthrough import PassThrough
 from roundhouse.api.router import Router
+from roundhouse.api.websocket import WebSocketPass
 from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
 from roundhouse.app.apis import add_routes, other_apis
@@ -217,9 +218,10 @@ class House:
         add_routes(admin, self, self._responses)
         passed = PassThrough(
             self.catalog, self.keys, self.guard, self.supervisor, self.upstream, self.effects, self._sessions,
-            self._objection, self.books.request, config.limits.body,
+            self._objection, self.books.request, self._unexpected, config.limits.body,
         )  # fmt: skip
-        self.app = self._with_cors(Router(gateway, admin, other_apis(self, gateway, self._responses), passed))
+        others = other_apis(self, gateway, self._responses)
+        self.app = self._with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
