@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from roundhouse.runtime.supervisor import Supervisor
     from roundhouse.runtime.upstream import Response, Upstream
 
-_IN_SLOTS = {Operation.CHAT, Operation.COMPLETION}
+_IN_SLOTS = {Operation.CHAT, Operation.COMPLETION, Operation.NATIVE}
 """What is computed in a slot of its engine."""
 NOTICE_SECONDS = 1.0
 """How long an engine's end is waited for when it broke an answer, so that the client's next try has it loaded again."""

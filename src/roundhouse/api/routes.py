@@ -36,6 +36,9 @@ ROUTES: dict[str, Route] = {
     "/v1/chat/completions": Route(Operation.CHAT, "/v1/chat/completions", _CHAT, "it needs a chat model"),
     "/v1/completions": Route(Operation.COMPLETION, "/v1/completions", _CHAT, "it needs a chat model"),
     "/v1/embeddings": Route(Operation.EMBEDDING, "/v1/embeddings", _EMBEDDING, "it needs an embedding model"),
+    "/completion": Route(Operation.NATIVE, "/completion", _CHAT, "it needs a chat model"),
+    "/infill": Route(Operation.NATIVE, "/infill", _CHAT, "it needs a chat model"),
+    "/apply-template": Route(Operation.OTHER, "/apply-template", _CHAT, "it needs a chat model"),
     "/tokenize": Route(Operation.OTHER, "/tokenize"),
     "/detokenize": Route(Operation.OTHER, "/detokenize"),
 }
