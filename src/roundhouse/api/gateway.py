@@ -124,7 +124,7 @@ class Gateway:
         record.stream = request.stream
         match = self._catalog.find(request.model, self._is_loaded)
         caller.require_api(scope.get(API, "openai"))
-        caller.require_model(match.asked, match.model.id)
+        caller.require_model(*match.names)
         record.model = match.model.id
         record.task = _task(headers, request)
         ticket = self._ticket(match, caller, headers, request, record, _address(scope))

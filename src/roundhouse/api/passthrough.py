@@ -162,7 +162,7 @@ class PassThrough:
         match = self._catalog.find(place.name, self.is_loaded)
         record.asked, record.model = match.asked, match.model.id
         caller.require_api("openai")
-        caller.require_model(match.asked, match.model.id)
+        caller.require_model(*match.names)
         if paths.is_operators(method, place.path) and not caller.admin:
             raise Forbidden(
                 f"{place.path} changes an engine, or shows what others asked it: the key '{caller.name}' may not; it"

@@ -163,7 +163,7 @@ def prepare(
     """
     changes: dict[str, bytes | None] = dict.fromkeys(strip_params)
     for key, value in (default_params or {}).items():
-        if key not in request.fields:
+        if key not in request.fields or key in strip_params:
             changes[key] = orjson.dumps(value)
     changes.update((key, orjson.dumps(value)) for key, value in (set_params or {}).items())
     for key in _OURS:
