@@ -7,7 +7,6 @@ formats, engines, launchers and runtime need not know one another.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -287,8 +286,11 @@ class Conversations(Protocol):
         """What comes to the command line, so that conversations can be kept in a folder; () if the build can't."""
         ...
 
-    def fields(self, slot: int, *, fresh: bool) -> Mapping[str, object]:
-        """What comes to a request's body, so that it goes to a slot; `fresh`: and uses nothing of what that holds."""
+    def fields(self, slot: int | None, *, fresh: bool) -> Mapping[str, object]:
+        """What comes to a request's body, so that it goes to a slot; `fresh`: and uses nothing of what that holds.
+
+        Without a slot the engine chooses one.
+        """
         ...
 
     def save(self, slot: int, file: str, limit: float) -> Exchange:
@@ -324,7 +326,6 @@ class Engine(Protocol):
         dying: lines by which it gives itself up while its process still runs, None if it has none.
         streams_to_abort: a non-streaming request goes on when its client leaves, so it is streamed and gathered (A8).
         facts_paths: paths asked (GET) once it is ready, their replies given to `served` and `serves`.
-        trades: flags by which a `profile:` shortens starts or quickens answers, and what each buys and costs, in words.
     """
 
     name: str
@@ -335,7 +336,6 @@ class Engine(Protocol):
     dying: re.Pattern[str] | None = None
     streams_to_abort: bool
     facts_paths: tuple[str, ...]
-    trades: Mapping[str, str] = MappingProxyType({})
 
     def command(
         self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None

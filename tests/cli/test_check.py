@@ -8,7 +8,7 @@ from tests.support.gguf_files import write_tiny_chat
 ENGINE = """#!/bin/sh
 case "$1" in
 --version) echo "version: 9999 (abcdef)";;
---help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots"; echo "--slot-save-path PATH  folder"; echo "--no-warmup  warm";;
+--help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots"; echo "--slot-save-path PATH  folder";;
 *) exec {python} -S {server} "$@";;
 esac
 """
@@ -127,25 +127,6 @@ def test_d11_whether_conversations_are_kept_is_told_and_stands_in_the_command(
         assert not_kept["conversations"] == "not kept across switches: they are switched off (`sessions`)"
     assert "--slot-save-path" not in not_kept["runs"]
     assert not state.exists()
-
-
-def test_what_a_profile_buys_and_costs_is_told(write, tmp_path, llama_server):
-    tiny = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
-    text = (
-        f"engines: {{llamacpp: {{binary: {llama_server}}}}}\ndefaults: {{profile: fast-start}}\nmodels:\n"
-        f"  a: {{path: {tiny}}}\n  b: {{path: {tiny}, profile: balanced}}\n  c: {{path: {tiny}, args: [--no-warmup]}}\n"
-        f"  d: {{path: {tiny}, profile: fast-answers}}\n  e: {{path: {tiny}, preload: true}}\n"
-    )
-    shown = run("check", "--json", "-c", write(text))
-    a, b, c, d, e = shown.json["models"]
-    assert list(a["trades"]) == ["--no-warmup"]
-    assert (b["trades"], c["trades"], d["trades"]) == ({}, {}, {})
-    assert [model["profile"] for model in (a, b, d)] == ["fast-start", "balanced", "fast-answers"]
-    assert any("seldom starts" in piece for piece in e["advice"])
-    assert not any("seldom starts" in piece for piece in a["advice"])
-    lines = run("check", "-c", write(text)).out.splitlines()
-    assert sum("fast-start: --no-warmup: no run before" in line for line in lines) == 2
-    assert sum("fast-answers: the same as balanced" in line for line in lines) == 1
 
 
 @pytest.fixture

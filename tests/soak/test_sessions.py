@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +41,10 @@ DEMO_BUDGET_MIB = 60
 GRACE = 2.0
 KEYS = ("anna", "bert")
 FLAGS = ("--device", "none", "--cache-ram", "0")
-ORDINARY = {"turn": 12, "ask": 2, "unload": 2, "task": 3, "overhear": 2}
+ORDINARY = {"turn": 10, "two": 2, "ask": 2, "unload": 2, "task": 3, "overhear": 2, "listen": 2}
 KILLS = {"kill": 1, "kill engine": 1}
+TEMPLATE = 16
+"""Tokens with which every prompt begins: a key may find its own ones of them in a slot."""
 MIB = 2**20
 ENGLISH = [
     "the",
@@ -108,8 +111,12 @@ class Player:
         elif kind == "task":
             title = [{"role": "user", "content": f"### Task:\na title for {talk.asked[0]}"}]
             self._ask(talk, title, {"x-roundhouse-task": "title_generation"})
+        elif kind == "two":
+            self._two(talk)
         elif kind == "overhear":
             self._overhear(talk)
+        elif kind == "listen":
+            self._listen(talk)
         elif kind == "kill":
             self._kill(talk)
         else:
@@ -123,6 +130,13 @@ class Player:
         if comes_back and talk.turn:
             self.seen.returns.append(heard.cached / heard.prompt)
         talk.turn += 1
+
+    def _two(self, talk: Conversation) -> None:
+        """Turns of two conversations at once: of one model or two, of one key or two."""
+        while (other := self._talks.next()) is talk:
+            pass
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(self._turn, (talk, other)))
 
     def _compare(self, talk: Conversation, heard: Heard) -> None:
         self.seen.answers += 1
@@ -140,14 +154,21 @@ class Player:
         """An answer, and whether its engine had to be started."""
         started = self._is_out(talk.model)
         heard = self._request(talk, messages, headers, key or talk.key)
+        while heard is None and (pause := self._health()["models"][talk.model].get("retry_in")):
+            time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
+            heard = self._request(talk, messages, headers, key or talk.key)
         assert heard is not None, f"no answer from {talk.model}\n{self._running.log()[-3000:]}"
         self.seen.switches += self._loaded not in {None, talk.model}
         self._loaded = talk.model
         return heard, started
 
-    def _request(self, talk: Conversation, messages: list[dict], headers: Mapping[str, str], key: str) -> Heard | None:
+    def _request(
+        self, talk: Conversation, messages: list[dict], headers: Mapping[str, str], key: str, choices: int = 1
+    ) -> Heard | None:
         """None when the answer did not come whole, as after a kill."""
         body = self._talks.body(talk.model, messages) | {"model": talk.model, "stream": self._chance.random() < 0.5}
+        if choices > 1:
+            body["n"] = min(choices, self._talks.slots(talk.model))
         connection = http.client.HTTPConnection("127.0.0.1", self._running.place.port, timeout=60)
         ours = {"content-type": "application/json", "authorization": f"Bearer {secret(key)}", **headers}
         try:
@@ -171,6 +192,18 @@ class Player:
         assert heard.cached == 0, f"{other} was given {heard.cached} tokens of {talk.key}'s with {talk.model}"
         self._compare(talk, heard)
 
+    def _listen(self, talk: Conversation) -> None:
+        """The same while the engine that has just answered still holds it, for one answer or for two."""
+        if talk.overheard or not talk.turn:
+            return
+        talk.overheard = True
+        self._ask(talk, talk.messages(talk.turn - 1))
+        other = next(key for key in KEYS if key != talk.key)
+        messages, choices = talk.messages(talk.turn - 1), self._chance.choice((1, 2))
+        heard = self._request(talk, messages, {}, other, choices)
+        assert heard is not None, f"no answer from {talk.model}\n{self._running.log()[-3000:]}"
+        assert heard.cached <= TEMPLATE, f"{other} was given {heard.cached} tokens of {talk.key}'s with {talk.model}"
+
     def _unload(self, model: str) -> None:
         reply = self._admin("POST", f"/api/v1/models/{model}/unload")
         assert reply["state"] in {"unloaded", "failed"}, reply
@@ -193,6 +226,9 @@ class Player:
         if pid := self._health()["models"][talk.model].get("pid"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                # Who asks before its end is noticed may get a 502: the engine could have had the request.
+                while self._health()["models"][talk.model].get("pid") == pid:
+                    time.sleep(0.02)
         client.join(90)
 
     def _turn_or_nothing(self, talk: Conversation) -> None:
@@ -225,8 +261,9 @@ class Player:
             return
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
         held = sizes(place)
-        self.seen.most = max(self.seen.most, sum(held.values()))
-        assert sum(held.values()) <= self._budget, held
+        states = {path.name: size for path, size in held.items() if path.suffix in {".kv", ".part"}}
+        self.seen.most = max(self.seen.most, sum(states.values()))
+        assert sum(states.values()) <= self._budget, states
         for path in held:
             with contextlib.suppress(FileNotFoundError):
                 assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -357,9 +394,14 @@ def run(title: str, make, switches: int, budget_mib: int, seed: int, turns: int,
 
 
 def left_over(place: Place) -> None:
-    """Nothing lies there that no index knows."""
+    """Each file has its description, with its size, and nothing else lies there."""
     held = sizes(place.state / "sessions")
-    assert not [path for path in held if path.suffix in {".tmp", ".part", ".new"}], held
+    told = {path.stem: json.loads(path.read_text()) for path in held if path.suffix == ".json"}
+    assert {path.name for path in held} == {f"{name}.{end}" for name in told for end in ("json", "kv")}
+    assert {path.stem: size for path, size in held.items() if path.suffix == ".kv"} == {
+        name: about["size"] for name, about in told.items()
+    }
+    assert {about["owner"] for about in told.values()} <= set(KEYS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

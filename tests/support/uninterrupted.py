@@ -138,6 +138,10 @@ class Talks:
         """A request as it was played."""
         return self._models[model].body(messages)
 
+    def slots(self, model: str) -> int:
+        """Answers that the model can give at once."""
+        return self._models[model].slots
+
     def next(self) -> Conversation:
         """One whose next turn it is."""
         at = self._chance.randrange(len(self.going))

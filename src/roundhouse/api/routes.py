@@ -30,12 +30,15 @@ API, PATH = "roundhouse.api", "roundhouse.path"
 """Keys of a translated request's scope: its API as keys name it, and the path that its client used."""
 
 _CHAT = frozenset({Kind.CHAT})
+_RERANK = frozenset({Kind.RERANK})
 _EMBEDDING = frozenset({Kind.EMBEDDING})
 
 ROUTES: dict[str, Route] = {
     "/v1/chat/completions": Route(Operation.CHAT, "/v1/chat/completions", _CHAT, "it needs a chat model"),
     "/v1/completions": Route(Operation.COMPLETION, "/v1/completions", _CHAT, "it needs a chat model"),
     "/v1/embeddings": Route(Operation.EMBEDDING, "/v1/embeddings", _EMBEDDING, "it needs an embedding model"),
+    "/v1/rerank": Route(Operation.RERANK, "/v1/rerank", _RERANK, "it needs a rerank model"),
+    "/v1/reranking": Route(Operation.RERANK, "/v1/rerank", _RERANK, "it needs a rerank model"),
     "/completion": Route(Operation.NATIVE, "/completion", _CHAT, "it needs a chat model"),
     "/infill": Route(Operation.NATIVE, "/infill", _CHAT, "it needs a chat model"),
     "/apply-template": Route(Operation.OTHER, "/apply-template", _CHAT, "it needs a chat model"),

@@ -13,6 +13,7 @@ import orjson
 
 from roundhouse.api.reply import JSON, Headers, send_whole
 from roundhouse.dialects import body as json_body
+from roundhouse.dialects import embeddings, reasoning
 from roundhouse.dialects.aggregate import Aggregator
 from roundhouse.dialects.failures import normalise_error, upstream_error
 from roundhouse.dialects.meter import Meter
@@ -91,6 +92,10 @@ def _retold(work: Work, answer: bytes, meter: Meter, now: float) -> bytes:
         changes["model"] = orjson.dumps(work.match.asked)
     if "event" in found:
         changes["event"] = None
+    if reasoning.complete(found.get("choices")):
+        changes["choices"] = orjson.dumps(found["choices"])
+    if work.request.fields.get("encoding_format") == "base64" and embeddings.encode(found.get("data")):
+        changes["data"] = orjson.dumps(found["data"])
     meter.note(found)
     if work.route.operation in _TEXT and isinstance(found.get("usage"), dict) and work.config.performance != "off":
         changes["usage"] = orjson.dumps(meter.extended_usage(now))

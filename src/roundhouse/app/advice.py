@@ -64,17 +64,7 @@ def advise(model: ModelConfig, facts: ModelFacts | None, script: str | None = No
         *_cache(model),
         *_waiting(model, facts),
         *_kind(model, launch),
-        *_profile(model),
     )
-
-
-def _profile(model: ModelConfig) -> Iterator[Advice]:
-    if model.profile == "fast-start" and (model.pinned or model.preload) and ENGINES[model.engine or "openai"].trades:
-        kept = "pinned" if model.pinned else "preloaded"
-        yield Advice(
-            f"it is {kept}, so that it seldom starts, but `profile: fast-start` has each of its answers pay for that",
-            "use `profile: balanced`",
-        )
 
 
 def _launch(model: ModelConfig, script: str | None) -> Launch | None:

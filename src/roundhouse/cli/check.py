@@ -105,13 +105,6 @@ def _facts(model: Preview) -> Iterator[tuple[str, str]]:
     if model.context or model.slots:
         context = f"{model.context} tokens" if model.context else "as the engine decides"
         yield "context", f"{context}; {f'{model.slots} at once' if model.slots else 'as many at once as it takes'}"
-    for flag, text in model.trades.items():
-        yield "profile", f"{model.profile}: {flag}: {text}"
-    if model.profile == "fast-answers" and not model.trades:
-        yield (
-            "profile",
-            "fast-answers: the same as balanced, which leaves nothing out that quickens this engine's answers",
-        )
     if model.conversations:
         yield "chats", model.conversations
     if model.file:

@@ -43,7 +43,6 @@ class Preview:
         context: tokens one request may fill; slots: concurrent requests. None: the engine decides.
         file: what the model's file says, by name.
         problems: why it can't be loaded as things are.
-        profile: its name, and what each flag that it adds buys and costs.
         conversations: whether they are kept across switches, or why not; '' where there is nothing to say.
     """
 
@@ -58,8 +57,6 @@ class Preview:
     file: Mapping[str, str | int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     conversations: str = ""
-    profile: str = ""
-    trades: Mapping[str, str] = field(default_factory=dict)
 
 
 def preview(config: Config, secrets: Secrets) -> list[Preview]:
@@ -112,8 +109,6 @@ class _Bench:
             _told(looked.facts),
             tuple(problems),
             self._conversations(model, looked.facts),
-            model.profile if specs.engine_of(model).trades else "",
-            _trades(model, command),
         )
 
     def _shelf(self) -> Path | None:
@@ -159,12 +154,6 @@ def _command(
     made = specs.command_of(model, facts, build, port, place, shelf)
     told = [f"{name}={shlex.quote(made.env[name])}" for name in PLACING if name in made.env]
     return " ".join((*told, shlex.join(made.argv))).replace(str(PORT), "$PORT")
-
-
-def _trades(model: ModelConfig, command: str) -> dict[str, str]:
-    """The flags of its profile: those of its command line that are not the user's own."""
-    words = set(shlex.split(command)) - set(model.args)
-    return {flag: text for flag, text in specs.engine_of(model).trades.items() if flag in words}
 
 
 def _memory(claim: Claim) -> dict[str, int]:

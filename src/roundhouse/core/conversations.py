@@ -180,8 +180,13 @@ def choose(slots: Sequence[Slot], saved: Iterable[Saved], owner: str, talk: Talk
     if live.holds is not None and _continues(live.holds, owner, talk, prefix):
         return Choice(live, expected=common)
     slot = min(free, key=_regret)
-    strange = not slot.empty and (slot.holds is None or slot.holds.owner != owner)
-    return Choice(slot, keep=_worth_keeping(slot), expected=_common(slot.holds, owner, prefix), fresh=strange)
+    common, strange = _common(slot.holds, owner, prefix), holds_strange(slot, owner)
+    return Choice(slot, keep=_worth_keeping(slot), expected=common, fresh=strange)
+
+
+def holds_strange(slot: Slot, owner: str) -> bool:
+    """Whether what a slot holds is, or may be, another key's."""
+    return not slot.empty and (slot.holds is None or slot.holds.owner != owner)
 
 
 def _common(held: Conversation | None, owner: str, prefix: Prefix) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from roundhouse.dialects import failures, sse
+from roundhouse.dialects import failures, reasoning, sse
 from roundhouse.errors import RouterError, UpstreamError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Aggregator:
         """
         self._event(sse.payload(self._splitter.rest()).strip(), now)
         choices = [self._choices[index].as_json() for index in sorted(self._choices)]
+        reasoning.complete(choices)
         ended = self.finished or (choices and all(choice["finish_reason"] for choice in choices))
         if not choices or not ended:
             raise UpstreamError("The engine ended its answer before it was finished.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from roundhouse.dialects import body, failures, sse, status
+from roundhouse.dialects import body, failures, reasoning, sse, status
 from roundhouse.dialects.status import Channel, Channels
 from roundhouse.errors import RouterError, UpstreamError
 
@@ -156,6 +156,8 @@ class ChatRelay:
     def _is_special(self, block: bytes) -> bool:
         if _SPECIAL.search(block) is not None:
             return True
+        if reasoning.SAID.search(block) is not None:
+            return True
         if self._finish is not None:
             return True  # what comes now decides whether the held end may still be held
         return not self._tool_calls and _TOOL_CALLS.search(block) is not None
@@ -196,6 +198,9 @@ class ChatRelay:
             data = body.edit(data, {"event": None})
             event = sse.encode(data)
         choices = chunk.get("choices")
+        if reasoning.complete(choices):
+            data = body.edit(data, {"choices": orjson.dumps(choices)})
+            event = sse.with_payload(event, data)
         if isinstance(chunk.get("usage"), dict):
             if not choices:
                 self._usage_chunk = self._renamed(data)

@@ -242,7 +242,8 @@ class Desk:
         choice = decide.choose(self.slots, saved, ask.owner, ask.talk, prefix) if ask.choices == 1 else None
         if choice is None:
             await self.keep_all(LEAVE_LIMIT)
-            return Seat(self, ask, prefix)
+            strange = any(decide.holds_strange(slot, ask.owner) for slot in self.slots)
+            return Seat(self, ask, prefix, fields=self._engine.fields(None, fresh=strange))
         choice.slot.busy = True
         try:
             async with self._locks[choice.slot.number]:

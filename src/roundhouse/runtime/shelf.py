@@ -32,7 +32,7 @@ class Shelf:
 
     Args:
         folder: made if missing.
-        budget: most bytes of all files.
+        budget: most bytes of all that engines wrote; a description, of about 1 kB, is not counted.
     """
 
     def __init__(self, folder: Path, budget: int) -> None:

@@ -33,7 +33,6 @@ class LlamaCpp(Engine):
     stop_grace = 10.0
     streams_to_abort = True
     facts_paths: tuple[str, ...] = ("/props",)
-    trades: Mapping[str, str] = flags.TRADES
 
     def command(
         self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Names = tuple[str, ...]
 
@@ -27,9 +26,6 @@ MAIN_GPU: Final[Names] = ("-mg", "--main-gpu")
 NO_WARMUP: Final[Names] = ("--no-warmup", "--warmup")
 EMBEDDING: Final[Names] = ("--embeddings", "--embedding")
 RERANK: Final[Names] = ("--reranking", "--rerank")
-TRADES: Final[Mapping[str, str]] = MappingProxyType(
-    {"--no-warmup": "no run before the first request: a tenth to a fifth less of a small model's start"}
-)
 MMPROJ: Final[Names] = ("--mmproj", "-mm", "--no-mmproj", "--mmproj-url", "-mmu")
 JINJA: Final[Names] = ("--jinja", "--no-jinja")
 CORS: Final[Names] = ("--cors-origins",)

@@ -37,9 +37,9 @@ class LlamaSlots:
         known = not build.flags or flags.given(tuple(build.flags), flags.CACHE_RAM)
         return (flags.SLOT_FOLDER[0], str(folder), *(("--cache-ram", "0") if known and not said else ()))
 
-    def fields(self, slot: int, *, fresh: bool) -> Mapping[str, object]:
+    def fields(self, slot: int | None, *, fresh: bool) -> Mapping[str, object]:
         """`id_slot` names the slot; a request for one that is busy waits for it."""
-        return {"id_slot": slot} | ({"cache_prompt": False} if fresh else {})
+        return ({} if slot is None else {"id_slot": slot}) | ({"cache_prompt": False} if fresh else {})
 
     def save(self, slot: int, file: str, limit: float) -> Exchange:
         """Written at once under that name, for all to read unless the folder forbids it."""

@@ -43,7 +43,6 @@ class SGLang(Engine):
     )
     streams_to_abort = False
     facts_paths: tuple[str, ...] = (info.MODELS, *info.SERVER)
-    trades: Mapping[str, str] = flags.TRADES
 
     def command(
         self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Kind
@@ -10,7 +9,7 @@ from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.ports import ModelFacts
@@ -40,17 +39,6 @@ NO_PREFILL_GRAPH: Final = Option(
     ("--disable-prefill-cuda-graph", "--disable-piecewise-cuda-graph"),
     instead=(*_GRAPHS, "--cuda-graph-backend-prefill", "--cuda-graph-max-bs-prefill", "--cuda-graph-bs-prefill"),
 )
-
-TRADES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        **dict.fromkeys(
-            (*NO_DECODE_GRAPH.names, *NO_PREFILL_GRAPH.names),
-            "no CUDA graphs are captured, which takes 7 to 90 s of a start; each token then takes longer",
-        ),
-        "--skip-server-warmup": "no run before the first request, 2 to 3 s of a start; the first answer pays for it",
-    }
-)
-"""Seconds as published for SGLang and measured on a CPU; on a GPU of yours the swap report tells."""
 
 MOST_OF_FREE: Final = "0.95"
 

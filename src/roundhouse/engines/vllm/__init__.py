@@ -45,7 +45,6 @@ class VLLM(Engine):
     stop_grace = flags.DRAIN + 10.0
     streams_to_abort = False
     facts_paths: tuple[str, ...] = (MODELS,)
-    trades: Mapping[str, str] = flags.TRADES
 
     def command(
         self, model: ModelConfig, facts: ModelFacts | None, build: Build, port: int, place: Place | None = None

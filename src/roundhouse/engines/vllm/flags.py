@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Kind
@@ -10,7 +9,7 @@ from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.ports import Build, ModelFacts
@@ -29,10 +28,6 @@ PIPELINE: Final = Option(("--pipeline-parallel-size", "-pp"))
 POOLING: Final = Option(("--runner",), instead=("--task", "--convert"))
 DRAINING: Final = Option(("--shutdown-timeout",))
 EAGER: Final = Option(("--enforce-eager",), instead=("--no-enforce-eager", "--compilation-config", "-O", "-cc"))
-
-TRADES: Final[Mapping[str, str]] = MappingProxyType(
-    {"--enforce-eager": "nothing is compiled, no CUDA graphs are captured: 30 s and more less; tokens take longer"}
-)
 
 DRAIN: Final = 5
 """Seconds. Its default of 0 kills its engine process under open streams, whose clients then hear nothing more."""
