@@ -100,6 +100,16 @@ async def test_f2_nothing_climbs_up(house):
     assert (await house.api.get("/upstream/org/warm/%2e%2e/x")).status == 400
 
 
+@pytest.mark.parametrize("rest", ["/\xff\xfe", "/%ff%00", "/%", "/%zz?%&&=&autoload", "//x", "/a b"])
+async def test_no_path_makes_us_fail(house, rest):
+    try:
+        reply = await house.api.post(f"/upstream/org/warm{rest}", {"fake": {"status": 404}})
+    except asyncio.IncompleteReadError:
+        pytest.fail("the connection was closed without an answer")
+    assert reply.status in {400, 404}
+    assert "Traceback" not in house.running.log()
+
+
 async def test_a2_what_is_asked_of_a_model_by_query(house):
     for path in ("/props", "/slots", "/lora-adapters"):
         assert (await house.api.get(f"{path}?model=org%2Fwarm")).status == 200

@@ -79,6 +79,7 @@ async def test_a7_the_engine_gets_its_own_key_and_never_the_clients(house):
     assert got["x-of-the-client"] == "yes"
     assert "cookie" not in got
     assert "sk-of-the-client" not in str(note)
+    assert "x=%2F" not in house.running.log()  # what queries hold is nobody's business
 
 
 async def test_a7_the_engines_close_reaches_the_client(house):
