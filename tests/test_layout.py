@@ -29,6 +29,8 @@ TESTED_ELSEWHERE = {
     "api/gateway.py": WHOLE,
     "api/llamacpp_router.py": "tests/e2e/test_passthrough.py",
     "api/passthrough.py": "tests/e2e/test_passthrough.py",
+    "api/websocket.py": "tests/e2e/test_websockets.py",
+    "runtime/websocket.py": "tests/e2e/test_websockets.py",
     "api/ollama.py": "tests/e2e/test_ollama.py",
     "api/responses.py": "tests/e2e/test_responses.py",
     "app/apis.py": "tests/e2e: test_ollama.py, test_anthropic.py, test_responses.py",
