@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -152,10 +154,22 @@ async def test_d11_a_conversation_outlives_roundhouse(house):
     assert reused(await talk.turn()) > 0.95
 
 
+async def slots_written(house, pid: int) -> None:
+    """Waits until what an engine's slots hold is on the disk: that follows an answer, and is not waited for by it."""
+    async with asyncio.timeout(30):
+        while True:
+            for table in (house.place.state / "sessions").glob(f"*-{pid}.slots"):
+                with contextlib.suppress(ValueError):
+                    if json.loads(table.read_text()):
+                        return
+            await asyncio.sleep(0.01)
+
+
 async def test_d11_an_engine_that_outlives_its_roundhouse_keeps_its_conversation(house):
     talk = Talk(house.ann, "alpha", f"adopted {STORY}")
     await talk.turn()
     pid = (await house.admin.model("alpha"))["pid"]
+    await slots_written(house, pid)
     house.running.kill()
     house.running.start()
     assert reused(await talk.turn()) > 0.95
