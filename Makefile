@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-switching soak test-coload test-engines mutants format lock clean
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak test-coload test-engines mutants format lock clean test-openwebui
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench-switching: dev  ## whose turn it is, and what a switch costs: beside other
 bench-memory: dev  ## what the demo's models occupy, beside their estimates and llama-server's log
 	$(PYTHON_IN) -m bench.memory $(BENCH)
 
+bench-starts: dev  ## what llama-server's flags do to its start and answers, with the demo's models
+	$(PYTHON_IN) -m bench.starts $(BENCH)
+
 soak: dev  ## the long runs: 100 kills under load, 500 switches with conversations, longer simulations, 1,000 workloads
 	ROUNDHOUSE_SOAK=100 ROUNDHOUSE_SESSIONS=500 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py
 
@@ -58,6 +61,11 @@ comma := ,
 test-engines: dev  ## real SGLang and vLLM on the CPU, the same tests as their doubles (6.5 GB, ENGINES=sglang for one)
 	scripts/engines.sh $(ENGINES)
 	ROUNDHOUSE_REAL_ENGINES=$(subst $() $(),$(comma),$(strip $(ENGINES))) $(PYTHON_IN) -m pytest -s -v --durations=10 tests/real
+
+test-openwebui: dev  ## the real Open WebUI in headless Chromium, with the demo's models (3 GB; SCREENSHOTS=docs/images takes new pictures)
+	scripts/openwebui.sh
+	ROUNDHOUSE_OPENWEBUI=1 ROUNDHOUSE_SCREENSHOTS=$(SCREENSHOTS) PYTHONPATH=.cache/openwebui/browser \
+		$(PYTHON_IN) -m pytest -s -v --durations=20 tests/openwebui
 
 mutants: dev  ## change the core one thing at a time, and see whether the tests notice
 	$(PYTHON_IN) scripts/mutants.py $(MUTANTS)

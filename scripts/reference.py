@@ -20,13 +20,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse import __version__, errors
 from roundhouse.api.admin import make_admin
+from roundhouse.api.engine_paths import PREFIX, QUERIED
 from roundhouse.api.routes import ROUTES
 from roundhouse.app import sockets
+from roundhouse.app.apis import add_routes
 from roundhouse.cli.root import app
 from roundhouse.config import units
 from roundhouse.config.schema import json_schema
 from roundhouse.core.model import Device, Fleet, ModelSpec, Use
 from roundhouse.demo import problems
+from roundhouse.dialects import anthropic, ollama, responses
 from roundhouse.errors import RouterError
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.ports import Reading
@@ -200,12 +203,20 @@ def _scraped() -> str:
     return seen.render().decode()
 
 
+_AS_THEY_ARE = (
+    "`{}{{model}}/{{path}}`, any method and WebSockets, and `GET` of {} with `?model=` go to the engine"
+    " [as they are](../clients.md#an-engines-own-paths)."
+)
+
+
 def routes() -> str:
     """Every path: those that engines answer, and our own."""
     relayed = [(f"`POST {path}`", str(route.operation), _words(sorted(route.kinds))) for path, route in ROUTES.items()]
+    admin = make_admin(cast("House", None), __version__)
+    add_routes(admin, cast("Any", None), cast("Any", None))
     own = [
         (f"`{_method(route)} {route.path.replace(':path', '')}`", route.description or "Says that Roundhouse runs.")
-        for route in make_admin(cast("House", None), __version__).routes
+        for route in admin.routes
         if isinstance(route, APIRoute)
     ]
     return _page(
@@ -214,6 +225,10 @@ def routes() -> str:
             "## Answered by engines",
             "The body names the model, which is loaded if need be.",
             _table(("path", "operation", "kinds of models"), relayed),
+            "Requests of [other APIs](../clients.md) become one of these: "
+            + _words([*anthropic.PATHS, *ollama.PATHS, responses.PATH]).replace("`/", "`POST /")
+            + ".",
+            _AS_THEY_ARE.format(PREFIX, _words(QUERIED)),
             "## Answered by Roundhouse",
             OWN_ROUTES,
             _table(("path", "meaning"), own),

@@ -120,6 +120,14 @@ class LoadFailed(RouterError):
     code = "model_load_failed"
 
 
+class NotLoaded(RouterError):
+    """A look at a model's engine, for which nothing is loaded."""
+
+    status = 503
+    type = "server_error"
+    code = "model_not_loaded"
+
+
 class NoRoom(LoadFailed):
     """The model does not fit, now or ever; the message names sizes and holders."""
 

@@ -77,6 +77,20 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What a model's `profile` has its engine told beyond `balanced`, or `balanced` beyond the engine's own defaults.
+
+    Attributes:
+        words: as they stand on the command line.
+        buys, costs: half sentences, in words for people: `--x: buys; costs`.
+    """
+
+    words: str
+    buys: str
+    costs: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """What a GPU is called outside.
 
@@ -342,6 +356,12 @@ class Engine(Protocol):
     ) -> Command:
         """The command line for a model on 127.0.0.1:`port`. Without a place nothing is said of devices."""
         ...
+
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
+        """What of `command` is there for the model's profile: none of it about which its `args` say something."""
+        return ()
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """Paths that are polled (GET) until `is_ready`: the first, or from the first 404 on the next."""

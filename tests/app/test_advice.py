@@ -148,3 +148,31 @@ def test_torch_compile_makes_switching_slow():
 def test_models_of_others_get_no_advice():
     assert advise(model(url="http://127.0.0.1:1/v1", engine="openai"), None) == ()
     assert advise(ModelConfig(id="m", any_of=("a",)), None) == ()
+
+
+def test_a_fast_start_of_a_model_that_seldom_starts():
+    for settings, why in (({"pinned": True}, "it is pinned"), ({"preload": True}, "it is preloaded")):
+        assert why in said(model(path="/m", profile="fast-start", **settings))
+        assert why not in said(model(path="/m", profile="fast-answers", **settings))
+        assert why not in said(model(path="/m", **settings))
+    assert "profile" not in said(model(path="/m", profile="fast-start"))
+
+
+def test_fast_answers_of_a_model_that_often_starts():
+    often = model(path="/m", profile="fast-answers", ttl=60.0)
+    assert "its `ttl` of 60 s makes them frequent" in said(often)
+    for ttl, more in (
+        ("auto", {}),
+        (None, {}),
+        (3600.0, {}),
+        (60.0, {"pinned": True}),
+        (60.0, {"profile": "balanced"}),
+    ):
+        assert "frequent" not in said(model(**{"path": "/m", "profile": "fast-answers", "ttl": ttl, **more}))
+
+
+def test_a_profile_where_it_chooses_nothing():
+    assert "changes nothing" in said(model(command="serve", engine="openai", memory=1, profile="fast-start"))
+    assert "changes nothing" in said(model(path="/m", engine="tabbyapi", profile="fast-answers"))
+    assert "changes nothing" in " ".join(script(SGLANG, profile="fast-start"))
+    assert "profile" not in said(model(command="serve", engine="openai", memory=1))

@@ -8,7 +8,7 @@ from tests.support.gguf_files import write_tiny_chat
 ENGINE = """#!/bin/sh
 case "$1" in
 --version) echo "version: 9999 (abcdef)";;
---help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots"; echo "--slot-save-path PATH  folder";;
+--help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots"; echo "--slot-save-path PATH  folder"; echo "--no-warmup  none";;
 *) exec {python} -S {server} "$@";;
 esac
 """
@@ -127,6 +127,29 @@ def test_d11_whether_conversations_are_kept_is_told_and_stands_in_the_command(
         assert not_kept["conversations"] == "not kept across switches: they are switched off (`sessions`)"
     assert "--slot-save-path" not in not_kept["runs"]
     assert not state.exists()
+
+
+def test_each_flag_of_a_profile_is_explained(write, tmp_path, llama_server):
+    model = write_tiny_chat(tmp_path / "tiny.gguf", "alpha")
+    text = f"""
+engines: {{llamacpp: {{binary: {llama_server}}}}}
+models:
+  quick: {{path: {model}, profile: fast-start, pinned: true}}
+  own: {{path: {model}, profile: fast-start, args: [--warmup]}}
+  mine: {{command: serve, memory: 1GiB, profile: fast-answers}}
+"""
+    shown = run("check", "-c", write(text))
+    assert "  profile  fast-start\n           --no-warmup: ready without" in shown.out
+    assert "; costs: the first answer does that work instead" in shown.out
+    assert "fast-start, here the same as balanced: `args` decide the rest" in shown.out
+    assert "it is pinned" in shown.out
+    assert "`profile: fast-answers` changes nothing" in shown.out
+    quick, own, mine = run("check", "--json", "-c", write(text)).json["models"]
+    assert (quick["profile"], [one["words"] for one in quick["choices"]]) == ("fast-start", ["--no-warmup"])
+    assert quick["choices"][0]["buys"].startswith("ready without")
+    assert (own["profile"], own["choices"]) == ("fast-start", [])
+    assert (quick["as_balanced"], own["as_balanced"]) == (False, True)
+    assert (mine["profile"], mine["choices"]) == (None, [])
 
 
 @pytest.fixture

@@ -80,6 +80,18 @@ def test_a4_unknown_models_name_the_closest(catalog):
         catalog.find("zzzzzzzz", nobody)
 
 
+def test_a4_nobody_is_told_of_unlisted_models(catalog):
+    with pytest.raises(UnknownModel) as caught:
+        catalog.find("hiddenn", nobody)
+    assert "'hidden'" not in caught.value.message
+    assert catalog.find("hidden", nobody).model.id == "hidden"
+
+
+def test_a6_all_names_on_the_way(catalog):
+    assert catalog.find("top", nobody).names == ("top", "best", "qwen3-32b")
+    assert catalog.find("gpt-4o", nobody).names == ("gpt-4o", "qwen3-32b")
+
+
 def test_a4_a_long_wrong_name_is_not_echoed_whole(catalog):
     with pytest.raises(UnknownModel) as caught:
         catalog.find("z" * 5000, nobody)

@@ -47,7 +47,7 @@ def ready(server: Server) -> Server:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"profile": "fast-start"}, {"kind": "embedding"}, {"kind": "rerank"}, {"mmproj": "/m/mmproj.gguf"},
+    [{}, {"profile": "fast-start"}, {"profile": "fast-answers"}, {"kind": "embedding"}, {"kind": "rerank"}, {"mmproj": "/m/mmproj.gguf"},
      {"args": ("--chat-template", "{{ x }}", "-t", "2", "-ctk", "q8_0")}],
 )  # fmt: skip
 def test_it_takes_every_command_line_of_our_description(settings):

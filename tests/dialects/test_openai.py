@@ -117,6 +117,12 @@ def test_a6_set_forces_defaults_fill_in_strip_removes():
     assert prepared == {"model": "m", "temperature": 1, "seed": 1, "min_p": 0.1}
 
 
+def test_a6_a_default_takes_the_place_of_what_is_stripped_whether_the_client_sent_it_or_not():
+    for sent in ({"temperature": 1}, {}):
+        found = _prepare(_peek(**sent), default_params={"temperature": 0.5}, strip_params=["temperature"])
+        assert found == {"model": "m", "temperature": 0.5}
+
+
 def test_a6_the_routers_own_needs_win():
     prepared = _prepare(_peek(stream=True), set_params={"model": "x", "stream_options": None}, strip_params=["stream"])
     assert prepared == {"model": "m", "stream": True, "stream_options": {"include_usage": True}}

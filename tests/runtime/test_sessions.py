@@ -229,6 +229,25 @@ async def test_d11_an_answer_of_many_choices_is_left_to_the_engine_and_costs_no_
     assert (await seat_of(box, b"x" * 900)).fields["cache_prompt"] is False  # what its slots hold now is not known
 
 
+async def test_a7_what_passes_the_desk_costs_no_conversation_and_nothing_is_relied_on_afterwards(box):
+    await box.start()
+    await box.answer(TEXT)
+    await box.sessions.passing(1)
+    assert box.engine.asked == [("save", 0)]
+    meanwhile = await seat_of(box, OTHER)
+    box.sessions.left(1, meanwhile, None, TOKENS, good=True)  # noted, but the other request may have been after it
+    box.sessions.passed(1)
+    assert (await seat_of(box, OTHER)).fields["cache_prompt"] is False
+    await box.stop()
+    assert box.engine.asked == [("save", 0)]  # nobody's conversation is saved as somebody's
+
+
+async def test_a7_an_engine_without_a_desk_is_passed_to_at_once(box):
+    await box.sessions.passing(9)
+    box.sessions.passed(9)
+    assert box.engine.asked == []
+
+
 async def test_d11_a_restore_that_the_engine_does_not_use_is_counted_dropped_and_then_given_up(box):
     await box.start(1)
     for number in (1, 2):

@@ -33,7 +33,7 @@ class Script:
     tokens: the texts, or how many. delay: seconds between two. gate: a file that is waited for after `gate_after` tokens
     (0: before the head). die_after: tokens before the process kills itself. status: refuse with this status, `body` and
     `kind` (content type). size: bytes of text in each token. split: bytes per write, so that characters and events are
-    torn. hang: the head never comes. raw: events instead of ours, as they stand. silent: no usage, whoever asked.
+    torn. headers: more of them, with `status`. hang: the head never comes. raw: events instead of ours, as they stand. silent: no usage, whoever asked.
     finish_text: the finish chunk carries the last token (vLLM). close: ends without `[DONE]`. endless: never ends. linger: seconds from `[DONE]` to the end.
     """
 
@@ -45,6 +45,7 @@ class Script:
     status: int = 200
     body: str = ""
     kind: str = "application/json"
+    headers: list[list[str]] = field(default_factory=list)
     size: int = 0
     split: int = 0
     hang: bool = False
@@ -99,7 +100,8 @@ class Engine:
         method, path, _ = head[0].split(" ", 2)
         headers = [tuple(line.split(": ", 1)) for line in head[1:] if line]
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), 0)
-        body = await reader.readexactly(length)
+        chunked = any(name.lower() == "transfer-encoding" for name, _ in headers)
+        body = await whole_of(reader) if chunked else await reader.readexactly(length)
         if method == "GET":
             return self.about(path, writer)
         self.number += 1
@@ -134,7 +136,7 @@ class Engine:
         if script.hang:
             await asyncio.Event().wait()
         if script.status != 200:
-            write_whole(writer, script.status, script.body.encode(), script.kind)
+            write_whole(writer, script.status, script.body.encode(), script.kind, script.headers)
         elif asked.get("stream"):
             return await self.stream(asked, script, writer, chat=path.endswith("chat/completions"))
         else:
@@ -231,10 +233,26 @@ def event(fields: dict) -> bytes:
     return b"data: " + json.dumps(fields, ensure_ascii=False).encode() + b"\n\n"
 
 
-def write_whole(writer: asyncio.StreamWriter, status: int, body: bytes, kind: str = "application/json") -> None:
-    writer.write(
-        b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n" % (status, kind.encode(), len(body))
-    )
+async def whole_of(reader: asyncio.StreamReader) -> bytes:
+    """A body in chunks."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    await reader.readline()
+    return body
+
+
+def write_whole(
+    writer: asyncio.StreamWriter,
+    status: int,
+    body: bytes,
+    kind: str = "application/json",
+    headers: list[list[str]] = (),
+) -> None:
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
+    head = b"HTTP/1.1 %d X\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b\r\n"
+    writer.write(head % (status, kind.encode(), len(body), more))
     writer.write(body)
 
 

@@ -107,7 +107,8 @@ class Place:
             "scheduling": scheduling,
         }
         self.preloaded = [name for name, model in named.items() if model.get("preload")]
-        self.file.write_text(json.dumps(ours | settings | {"models": named}))
+        # YAML has no surrogate pairs, as which JSON escapes what is beyond 16 bits.
+        self.file.write_text(json.dumps(ours | settings | {"models": named}, ensure_ascii=False))
 
     @property
     def environ(self) -> dict[str, str]:

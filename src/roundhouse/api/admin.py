@@ -138,7 +138,6 @@ def _public(app: FastAPI, house: House) -> None:
         return Response(house.metrics_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/models", tags=["openai"])
-    @app.get("/models", include_in_schema=False)
     async def models(request: Request) -> Response:
         """Every model at once, loaded or not."""
         return Json({"object": "list", "data": house.models(house.identify(request))})

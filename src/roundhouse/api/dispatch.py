@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from roundhouse.runtime.supervisor import Supervisor
     from roundhouse.runtime.upstream import Response, Upstream
 
-_IN_SLOTS = {Operation.CHAT, Operation.COMPLETION}
+_IN_SLOTS = {Operation.CHAT, Operation.COMPLETION, Operation.NATIVE}
 """What is computed in a slot of its engine."""
 NOTICE_SECONDS = 1.0
 """How long an engine's end is waited for when it broke an answer, so that the client's next try has it loaded again."""
@@ -69,7 +69,7 @@ class Dispatch:
         """
         endpoint = self._engines.endpoint(grant.instance)
         if endpoint is None:
-            raise _ended(grant)
+            raise ended(grant)
         runnable = self.models[grant.model]
         path = engine_path(endpoint, work.route.upstream_path)
         name = self._engines.served_name(grant.instance)
@@ -80,7 +80,7 @@ class Dispatch:
             response = await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
         except UpstreamError as error:
             if await self.has_ended(grant) and isinstance(error, Unreachable):
-                raise _ended(grant) from None
+                raise ended(grant) from None
             raise
         if response.status >= 500:
             self._engines.doubt(grant.instance)
@@ -103,5 +103,6 @@ class Dispatch:
         return self.models[grant.model].remote is None and await self._engines.ends(grant.instance, NOTICE_SECONDS)
 
 
-def _ended(grant: Grant) -> EngineEnded:
+def ended(grant: Grant) -> EngineEnded:
+    """What is said of an engine that had ended."""
     return EngineEnded(f"The engine of '{grant.model}' has just ended; try again.", retry_after=1.0)

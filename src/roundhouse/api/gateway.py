@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from roundhouse.api.client import Client, declared_length
 from roundhouse.api.dispatch import EngineEnded
+from roundhouse.api.engine_paths import parameter
 from roundhouse.api.identity import session_of, user_of
 from roundhouse.api.record import Record
 from roundhouse.api.reply import Outlet, send_error, send_last
@@ -117,12 +118,13 @@ class Gateway:
         if length is not None and length > limit:
             raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
         raw = await client.body(limit)
-        request = openai.peek(raw, route.operation)
+        query = scope["query_string"]
+        request = openai.peek(raw, route.operation, model=parameter(query, "model") if query else None)
         record.asked = request.model
         record.stream = request.stream
         match = self._catalog.find(request.model, self._is_loaded)
         caller.require_api(scope.get(API, "openai"))
-        caller.require_model(match.asked, match.model.id)
+        caller.require_model(*match.names)
         record.model = match.model.id
         record.task = _task(headers, request)
         ticket = self._ticket(match, caller, headers, request, record, _address(scope))

@@ -1,24 +1,29 @@
 """The API of llama-server's router mode: Open WebUI's loaded dot and eject button, and llama.cpp's own page, use it.
 
-`GET /models` is OpenAI's list with `status.value`, which `admin` has. Here are load, unload and the feed of changes, as
-b10434 sends them: bare `data:` lines, `model_status` when a load begins and `status_change` afterwards.
+`GET /models` is OpenAI's list with what that server adds to it. The feed of changes is as b10434 sends it: bare `data:`
+lines, `model_status` when a load begins and `status_change` afterwards. As there, a load or an unload is answered when
+it has begun; what is known to be wrong by then is told, and what is done already is no error.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import Request, Response  # noqa: TC002  FastAPI reads the annotations of its endpoints
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 
+from roundhouse import __version__
 from roundhouse.api.admin import FEED_HEADERS, FEED_PING, Json
+from roundhouse.core.model import Kind
 from roundhouse.errors import BadRequest
 from roundhouse.observe.bus import LOST, RESET
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from fastapi import FastAPI
 
@@ -26,21 +31,54 @@ if TYPE_CHECKING:
     from roundhouse.api.auth import Caller
     from roundhouse.observe.bus import Message
 
+LOAD_HOLD, UNLOAD_HOLD = 0.3, 10.0
+"""Seconds for which the answer to a load and to an unload is held, so that it can tell what came of it."""
+PROPS = {
+    "role": "router",
+    "max_instances": 0,
+    "models_autoload": True,
+    "model_alias": "roundhouse",
+    "model_path": "none",
+    "default_generation_settings": {"params": None, "n_ctx": 0},
+    "ui_settings": {},
+    "webui_settings": {},
+    "build_info": f"roundhouse-{__version__}",
+    "cors_proxy_enabled": False,
+}
+"""As llama-server's router has it (b10434); no limit to instances but memory."""
+
 
 def add_router_api(app: FastAPI, house: House) -> None:
     """Adds the routes."""
 
     @app.post("/models/load", tags=["llama.cpp"])
     async def load(request: Request) -> Response:
-        """Loads a model; answers when it is ready or has failed."""
-        await house.load(await _wanted(house, request))
+        """Begins to load a model; `GET /models/sse` tells how it goes."""
+        name = await _wanted(house, request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOAD_HOLD):
+                await house.load(name)
         return Json({"success": True})
 
     @app.post("/models/unload", tags=["llama.cpp"])
     async def unload(request: Request) -> Response:
-        """Unloads a model after its running answers; answers when it is gone."""
-        await house.unload(await _wanted(house, request))
+        """Unloads a model after its running answers; does not wait for long ones."""
+        name = await _wanted(house, request)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UNLOAD_HOLD):
+                await house.unload(name)
         return Json({"success": True})
+
+    @app.get("/models", tags=["llama.cpp"])
+    async def models(request: Request) -> Response:
+        """Every model at once, with the fields that llama-server's router adds."""
+        return Json({"object": "list", "data": [_listed(entry) for entry in house.models(house.identify(request))]})
+
+    @app.get("/props", tags=["llama.cpp"])
+    async def props(request: Request) -> Response:
+        """That this is a router; `?model=` asks a loaded model's engine."""
+        house.identify(request)
+        return Json(PROPS)
 
     @app.get("/models/sse", tags=["llama.cpp"])
     async def feed(request: Request) -> Response:
@@ -48,8 +86,10 @@ def add_router_api(app: FastAPI, house: House) -> None:
         caller = house.identify(request)
         return StreamingResponse(_feed(house, caller), media_type="text/event-stream", headers=FEED_HEADERS)
 
-    # Before `/models/{model}`, for which `sse` would be a model's name.
-    app.router.routes.insert(0, app.router.routes.pop())
+    # Before `/models/{model}` of OpenAI's list, for which `sse` would be a model's name.
+    feeds = next(r for r in app.router.routes if isinstance(r, APIRoute) and r.path == "/models/sse")
+    app.router.routes.remove(feeds)
+    app.router.routes.insert(0, feeds)
 
 
 async def _wanted(house: House, request: Request) -> str:
@@ -63,7 +103,22 @@ async def _wanted(house: House, request: Request) -> str:
         name = None
     if not isinstance(name, str):
         raise BadRequest('The request names no model; send {"model": "…"}.', param="model")
+    house.model(caller, name)  # raises UnknownModel where the key may not use it
     return name
+
+
+def _listed(entry: dict[str, Any]) -> dict[str, Any]:
+    """A model of OpenAI's list with what clients of that API look for: modalities, and how a load failed."""
+    inputs = ["text", "image"] if entry["info"]["meta"]["capabilities"].get("vision") else ["text"]
+    outputs = ["embeddings"] if entry.get("kind") == Kind.EMBEDDING else ["text"]
+    failed = {"failed": True, "exit_code": 1} if entry["status"]["value"] == "failed" else {}
+    return {
+        **entry,
+        "status": {**entry["status"], **failed},
+        "architecture": {"input_modalities": inputs, "output_modalities": outputs},
+        "source": "preset",
+        "can_remove": False,
+    }
 
 
 async def _feed(house: House, caller: Caller) -> AsyncIterator[bytes]:
@@ -81,10 +136,12 @@ async def _feed(house: House, caller: Caller) -> AsyncIterator[bytes]:
                 continue  # whoever missed something asks for the list
             model = message.data.get("model")
             if isinstance(model, str) and caller.allowed(model) and (told := _told(message)) is not None:
+                if message.kind == "ready":
+                    told["data"]["info"] = _listed(house.model(caller, model))
                 yield b"data: " + orjson.dumps({"model": model, **told}) + b"\n\n"
 
 
-def _told(message: Message) -> Mapping[str, Any] | None:
+def _told(message: Message) -> dict[str, Any] | None:
     """A message of ours in that API's words; None for what it does not know."""
     data = message.data
     match message.kind:

@@ -39,6 +39,9 @@ ROUTES: dict[str, Route] = {
     "/v1/embeddings": Route(Operation.EMBEDDING, "/v1/embeddings", _EMBEDDING, "it needs an embedding model"),
     "/v1/rerank": Route(Operation.RERANK, "/v1/rerank", _RERANK, "it needs a rerank model"),
     "/v1/reranking": Route(Operation.RERANK, "/v1/rerank", _RERANK, "it needs a rerank model"),
+    "/completion": Route(Operation.NATIVE, "/completion", _CHAT, "it needs a chat model"),
+    "/infill": Route(Operation.NATIVE, "/infill", _CHAT, "it needs a chat model"),
+    "/apply-template": Route(Operation.OTHER, "/apply-template", _CHAT, "it needs a chat model"),
     "/tokenize": Route(Operation.OTHER, "/tokenize"),
     "/detokenize": Route(Operation.OTHER, "/detokenize"),
 }

@@ -7,13 +7,16 @@ lifespan shutdown runs after open requests have ended, so waiting requests must 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from roundhouse.api.cork import Corked
 from roundhouse.errors import BadRequest
+from roundhouse.runtime.websocket import LARGEST
 
 if TYPE_CHECKING:
     import socket
@@ -117,6 +120,18 @@ def protocol(header_bytes: int, header_seconds: float, render: Callable[[BadRequ
     return type("Bounded", (Bounded,), limits)
 
 
+class Discreet(WebSocketsSansIOProtocol):
+    """A WebSocket of which no log is told: uvicorn would write down its path with the query, whatever that holds."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As uvicorn's."""
+        super().connection_made(transport)
+        self.logger = _SILENT
+
+
+_SILENT = logging.getLogger("roundhouse.websockets")
+_SILENT.setLevel(logging.CRITICAL)
+
 TIME_TO_ASK = 0.1
 """Seconds from the last accepted connection to the end of those that are idle."""
 
@@ -173,7 +188,9 @@ def make_server(
     config = uvicorn.Config(
         app,
         http=http,
-        ws="none",
+        ws=Discreet,
+        ws_max_size=LARGEST,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

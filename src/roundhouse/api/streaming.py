@@ -10,6 +10,7 @@ from roundhouse.api.reply import send_head, send_last, send_part, send_whole
 from roundhouse.dialects import sse, status
 from roundhouse.dialects.failures import normalise_error, upstream_error
 from roundhouse.dialects.meter import Meter
+from roundhouse.dialects.native import NativeRelay
 from roundhouse.dialects.relay import ChatRelay
 from roundhouse.dialects.status import Channel, Frames
 from roundhouse.errors import RouterError, UpstreamError
@@ -124,9 +125,11 @@ class Stream:
         await send_last(send, out)
         await _give_back(response)
 
-    def _new_relay(self) -> ChatRelay:
+    def _new_relay(self) -> ChatRelay | NativeRelay:
         work, record = self._work, self._work.record
         record.meter = Meter(record.arrived, record.queue_s, record.load_s)
+        if work.is_native:
+            return NativeRelay(work.match.asked, record.meter, work.request.choices)
         performance = status.performance_channels(
             work.config.performance, self._channels, text_allowed=work.text_allowed
         )

@@ -17,6 +17,7 @@ from roundhouse.dialects import embeddings, reasoning
 from roundhouse.dialects.aggregate import Aggregator
 from roundhouse.dialects.failures import normalise_error, upstream_error
 from roundhouse.dialects.meter import Meter
+from roundhouse.dialects.native import NativeAnswer
 from roundhouse.dialects.openai import Operation
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ async def answer_whole(dispatch: Dispatch, work: Work, lease: Lease, outlet: Out
     grant = lease.result()
     work.note_grant(dispatch.supervisor.fleet, grant, dispatch.now())
     runnable = dispatch.models[grant.model]
-    gather = runnable.engine.streams_to_abort and work.route.operation in _TEXT
+    gather = runnable.engine.streams_to_abort and _gathers(work)
     response = await dispatch.send(work, grant, stream_upstream=gather)
     try:
         meter = Meter(work.record.arrived, work.record.queue_s, work.record.load_s)
@@ -60,9 +61,18 @@ async def answer_whole(dispatch: Dispatch, work: Work, lease: Lease, outlet: Out
         response.cancel()
 
 
+def _gathers(work: Work) -> bool:
+    """Whether an answer is one that can be streamed and put together: llama-server's own only for one prompt."""
+    return work.route.operation in _TEXT or (work.is_native and work.request.choices == 1)
+
+
 async def _gathered(dispatch: Dispatch, work: Work, response: Response, meter: Meter) -> bytes:
     now = dispatch.now
-    gathered = Aggregator(work.match.asked, meter, extra_usage=work.config.performance != "off")
+    gathered: Aggregator | NativeAnswer = (
+        NativeAnswer(work.match.asked, meter)
+        if work.is_native
+        else Aggregator(work.match.asked, meter, extra_usage=work.config.performance != "off")
+    )
     while data := await response.read():
         gathered.feed(data, now())
     await response.aclose()

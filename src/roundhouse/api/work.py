@@ -44,6 +44,11 @@ class Work:
         return self.route.operation is openai.Operation.CHAT
 
     @property
+    def is_native(self) -> bool:
+        """A completion of llama-server's own API."""
+        return self.route.operation is openai.Operation.NATIVE
+
+    @property
     def text_allowed(self) -> bool:
         """Whether lines of ours may stand in the answer's text at all (spec B4)."""
         return self.request.plain_text and not self.ticket.task

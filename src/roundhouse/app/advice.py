@@ -27,6 +27,10 @@ LARGE = 60 * GIB
 """Bytes of weights of the 123B class, where quantisation decides whether anything fits beside it."""
 SLOW = 16 * GIB
 """Bytes of weights that take a client's patience to load: some 20 s and more."""
+SHORT = 600.0
+"""Seconds of `ttl` below which a model is started again at each pause of its users."""
+CHOOSING = frozenset({"llamacpp", "sglang", "vllm"})
+"""Engines that a profile has something to choose for."""
 EVERYWHERE = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104 -- compared with, not bound to
 FRACTIONS = ("--mem-fraction-static", "--gpu-memory-utilization")
 CACHE_MODES = re.compile(r"FP16|FP8|Q[468]|[2-8],[2-8]", re.IGNORECASE)
@@ -63,6 +67,7 @@ def advise(model: ModelConfig, facts: ModelFacts | None, script: str | None = No
         *_context(model, facts),
         *_cache(model),
         *_waiting(model, facts),
+        *_profile(model),
         *_kind(model, launch),
     )
 
@@ -211,6 +216,29 @@ def _waiting(model: ModelConfig, facts: ModelFacts | None) -> Iterator[Advice]:
         f"its first answer after a switch waits for {facts.weights / GIB:.0f} GiB to be read (20 to 60 s as a rule)",
         "give clients a time-out above that; `preload: true` or `pinned: true` spares the wait where it matters",
     )
+
+
+def _profile(model: ModelConfig) -> Iterator[Advice]:
+    """A profile that does not go with how often the model is started."""
+    if model.profile == "balanced":
+        return
+    if model.path is None or model.engine not in CHOOSING:
+        yield Advice(
+            f"`profile: {model.profile}` changes nothing: it chooses flags of {', '.join(sorted(CHOOSING))}, "
+            "where Roundhouse writes the command line",
+            "remove it, or give the flags yourself",
+        )
+    elif model.profile == "fast-start" and (model.pinned or model.preload):
+        why = "pinned" if model.pinned else "preloaded"
+        yield Advice(
+            f"`profile: fast-start` makes its starts short, but it is {why}, so that few ever wait for one",
+            "set `profile: balanced`, or `fast-answers`: its answers are what people wait for",
+        )
+    elif model.profile == "fast-answers" and isinstance(model.ttl, float) and model.ttl < SHORT and not model.pinned:
+        yield Advice(
+            f"`profile: fast-answers` makes its starts longer, and its `ttl` of {model.ttl:.0f} s makes them frequent",
+            "set `ttl: auto` or a longer one, or `profile: balanced`",
+        )
 
 
 def _kind(model: ModelConfig, launch: Launch | None) -> Iterator[Advice]:

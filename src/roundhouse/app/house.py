@@ -22,6 +22,7 @@ from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
 from roundhouse.api.passthrough import PassThrough
 from roundhouse.api.router import Router
+from roundhouse.api.websocket import WebSocketPass
 from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
 from roundhouse.app.apis import add_routes, other_apis
@@ -217,9 +218,10 @@ class House:
         add_routes(admin, self, self._responses)
         passed = PassThrough(
             self.catalog, self.keys, self.guard, self.supervisor, self.upstream, self.effects, self._sessions,
-            self._objection, self.books.request, config.limits.body,
+            self._objection, self.books.request, self._unexpected, config.limits.body,
         )  # fmt: skip
-        self.app = self._with_cors(Router(gateway, admin, other_apis(self, gateway, self._responses), passed))
+        others = other_apis(self, gateway, self._responses)
+        self.app = self._with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)))
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
@@ -280,23 +282,25 @@ class House:
         return True
 
     def models(self, caller: Caller) -> list[dict[str, Any]]:
-        """The models that this caller may use, in the order of the configuration."""
+        """The models that this caller may use, in the order of the configuration, by the first name that it may use."""
         fleet = self.supervisor.fleet
         found = []
         for config in self.config.models.values():
-            if config.unlisted or not caller.allowed(config.id):
+            name = next((name for name in (config.id, *config.aliases) if caller.allowed(name)), None)
+            if config.unlisted or name is None:
                 continue
             if config.any_of:
-                found.append(state.virtual_entry(config, self.is_loaded))
+                entry = state.virtual_entry(config, self.is_loaded)
             else:
-                found.append(state.model_entry(self._about[config.id], fleet.models[config.id]))
+                entry = state.model_entry(self._about[config.id], fleet.models[config.id])
+            found.append(entry | {"id": name})
         return found
 
     def model(self, caller: Caller, name: str) -> dict[str, Any]:
         """One model, by id or alias."""
         match = self.catalog.find(name, self.is_loaded)
         target = match.virtual or match.model
-        if not caller.allowed(target.id):
+        if not any(caller.allowed(known) for known in {name, target.id}):
             raise UnknownModel(f"Model '{name}' does not exist, or your key may not use it.", param="model")
         if target.any_of:
             return state.virtual_entry(target, self.is_loaded)
@@ -339,7 +343,7 @@ class House:
     def require_model(self, caller: Caller, name: str) -> None:
         """Raises UnknownModel or Forbidden unless there is such a model, and the caller may use it."""
         match = self.catalog.find(name, self.is_loaded)
-        caller.require_model(match.asked, match.model.id)
+        caller.require_model(*match.names)
 
     async def load(self, name: str) -> dict[str, Any]:
         """Loads a model; returns when it is ready."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from roundhouse.app import caches
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.sockets import notify, open_sockets
 
@@ -32,6 +33,7 @@ def serve(
         RouterError: it could not start (port taken, folder in use, ...).
     """
     sockets = open_sockets(config.listen, os.environ)
+    os.environ.update(caches.variables(os.environ, config.state_dir))  # engines inherit it, below a keeper or in a unit
     try:
         uvloop.run(_serve(config, sockets, started, secrets))
     finally:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from roundhouse.cli.preview import Preview
     from roundhouse.config.models import Config
 
+SAME = "`args` decide the rest, or this version or place has no use for it"
+
 
 def register(app: typer.Typer) -> None:
     """Adds the command."""
@@ -109,6 +111,11 @@ def _facts(model: Preview) -> Iterator[tuple[str, str]]:
         yield "chats", model.conversations
     if model.file:
         yield "file", ", ".join(_file(model.file))
+    if model.profile and (model.choices or (model.profile != "balanced" and not model.problems)):
+        plain = model.profile != "balanced" and model.as_balanced
+        yield "profile", f"{model.profile}, here the same as balanced: {SAME}" if plain else model.profile
+    for choice in model.choices:
+        yield "", f"{choice.words}: {choice.buys}; costs: {choice.costs}"
 
 
 def _claimed(memory: Mapping[str, int]) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import Claim
     from roundhouse.observe.redact import Secrets
-    from roundhouse.ports import Build, Engine, ModelFacts, Place
+    from roundhouse.ports import Build, Choice, Engine, ModelFacts, Place
 
 PLACING = (visible.ORDER, *visible.VARIABLES)
 PORT = 4_294_967_295
@@ -42,6 +42,9 @@ class Preview:
         memory: estimated bytes per device, in the place that is tried first; elsewhere: in the others.
         context: tokens one request may fill; slots: concurrent requests. None: the engine decides.
         file: what the model's file says, by name.
+        profile: the one in force; None where Roundhouse does not write the command line.
+        choices: what the profile has the engine told, with reasons.
+        as_balanced: whether that is the same as with `balanced`.
         problems: why it can't be loaded as things are.
         conversations: whether they are kept across switches, or why not; '' where there is nothing to say.
     """
@@ -55,6 +58,9 @@ class Preview:
     context: int | None = None
     slots: int | None = None
     file: Mapping[str, str | int] = field(default_factory=dict)
+    profile: str | None = None
+    choices: tuple[Choice, ...] = ()
+    as_balanced: bool = True
     problems: tuple[str, ...] = ()
     conversations: str = ""
 
@@ -87,6 +93,8 @@ class _Bench:
         memory, *elsewhere = (_memory(claim) for claim in (spec.claim, *spec.elsewhere))
         problems = [looked.problem] if looked.problem else []
         command = ""
+        choices: tuple[Choice, ...] = ()
+        balanced = choices
         if model.url or model.script or (model.service and model.tabby):
             command = model.url or str(model.script or model.service)
         else:
@@ -94,7 +102,12 @@ class _Bench:
             if isinstance(build, str):
                 problems.append(build)
             else:
-                command = _command(model, looked.facts, build, place_of(model, spec.claim, self._box), self._shelf())
+                place = place_of(model, spec.claim, self._box)
+                command = _command(model, looked.facts, build, place, self._shelf())
+                plain = model.model_copy(update={"profile": "balanced"})
+                choices, balanced = (
+                    specs.engine_of(model).choices(one, looked.facts, build, place) for one in (model, plain)
+                )
         problems += self._too_large(memory)
         plan = specs.engine_of(model).plan(model, looked.facts) if model.script is None else Served()
         return Preview(
@@ -107,6 +120,9 @@ class _Bench:
             plan.context,
             plan.slots,
             _told(looked.facts),
+            model.profile if model.path and not model.script else None,
+            choices,
+            choices == balanced,
             tuple(problems),
             self._conversations(model, looked.facts),
         )

@@ -28,7 +28,5 @@ def _top(config: Config) -> Iterator[str]:
 
 def _model(model: ModelConfig) -> Iterator[str]:
     at = f"models.{model.id}"
-    if model.profile == "fast-answers":
-        yield f"{at}.profile: fast-answers is the same as balanced in this version"
     if model.max_instances > 1:
         yield f"{at}.max_instances: one engine per model runs in this version"

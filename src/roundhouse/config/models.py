@@ -195,7 +195,7 @@ class Defaults(Section):
     """Settings of every model that does not say otherwise."""
 
     profile: Profile = "balanced"
-    """Engine flags that trade load time for speed and never change answers."""
+    """Engine flags that shorten its starts or quicken its answers; `roundhouse check` explains each."""
     load_timeout: LoadTimeout = LoadTimeout()
     """When a load is given up."""
     ttl: Ttl = "auto"
@@ -309,7 +309,7 @@ class ModelConfig(Section):
     sessions: bool | None = None
     """Whether its conversations are kept across switches (llama.cpp); null: unless `sessions.store` is off."""
     profile: Profile = "balanced"
-    """Engine flags that trade load time for speed and never change answers."""
+    """Engine flags that shorten its starts or quicken its answers; `roundhouse check` explains each."""
 
 
 class KeyRate(Section):

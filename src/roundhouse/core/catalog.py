@@ -29,6 +29,11 @@ class Match:
     virtual: ModelConfig | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it was called on the way, as asked first: a key that may use one of them may use the model."""
+        return (self.asked, *((self.virtual.id,) if self.virtual is not None else ()), self.model.id)
+
 
 class Catalog:
     """All names of a configuration."""
@@ -59,7 +64,7 @@ class Catalog:
             raise BadRequest('"model" must be a text.', param="model")
         found = self._names.get(name)
         if found is None:
-            raise UnknownModel(self._unknown(name), param="model")
+            raise UnknownModel(self.unknown(name), param="model")
         model, defaults = found
         if model.any_of:
             chosen = next((m for m in model.any_of if is_loaded(self._names[m][0].id)), model.any_of[0])
@@ -75,8 +80,10 @@ class Catalog:
                 return name, "/".join(["", *parts[end:]])
         return None
 
-    def _unknown(self, name: str) -> str:
-        close = difflib.get_close_matches(name, self._names, n=3, cutoff=0.5)
+    def unknown(self, name: str) -> str:
+        """What to say of a name that nobody has."""
+        told = [known for known, (model, _) in self._names.items() if not model.unlisted]
+        close = difflib.get_close_matches(name, told, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else f"there are: {self._some()}."
         return f"Model '{name[:200]}' does not exist; {hint}"
 

@@ -28,6 +28,7 @@ class Operation(StrEnum):
     COMPLETION = "completion"
     EMBEDDING = "embedding"
     RERANK = "rerank"
+    NATIVE = "native completion"
     OTHER = "other"
 
 
@@ -72,7 +73,7 @@ def prompt_of(request: ChatRequest) -> bytes | None:
     They are no prompt: only its engine knows how that is written.
     """
     fields = request.fields
-    if request.operation is Operation.COMPLETION:
+    if request.operation in {Operation.COMPLETION, Operation.NATIVE}:
         prompt = fields.get("prompt")
         return prompt.encode("utf-8", "replace") if isinstance(prompt, str) else None
     if not request.messages:
@@ -162,7 +163,7 @@ def prepare(
     """
     changes: dict[str, bytes | None] = dict.fromkeys(strip_params)
     for key, value in (default_params or {}).items():
-        if key not in request.fields:
+        if key not in request.fields or key in strip_params:
             changes[key] = orjson.dumps(value)
     changes.update((key, orjson.dumps(value)) for key, value in (set_params or {}).items())
     for key in _OURS:
@@ -188,6 +189,8 @@ def _needed(request: ChatRequest, served_name: str, *, stream_upstream: bool) ->
 
 def _streaming(request: ChatRequest) -> dict[str, bytes | None]:
     changes: dict[str, bytes | None] = {} if request.stream else {"stream": b"true"}
+    if request.operation is Operation.NATIVE:
+        return changes
     found = request.fields.get("stream_options")
     options = found if isinstance(found, dict) else {}
     # Usage goes to the client once and last (spec B3), so the engine need not repeat it with every chunk.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -114,6 +115,16 @@ def path_for(endpoint: Endpoint, path: str) -> str:
     ('https://example.org/v1') or not ('https://example.org/api/paas/v4'). One without a path gets '/v1' from us.
     """
     return _below(endpoint.base, path)
+
+
+def passed(endpoint: Endpoint, path: bytes) -> tuple[Endpoint, bytes]:
+    """Where a path of the engine's own is, whatever API it belongs to, and the path to ask there.
+
+    A base URL that ends in '/v1' has the engine's root before that; any other path of one stands for our '/v1'.
+    """
+    if endpoint.base.endswith("/v1"):
+        return replace(endpoint, base=endpoint.base.removesuffix("/v1")), path
+    return endpoint, path.removeprefix(b"/v1") if endpoint.base and path.startswith(b"/v1/") else path
 
 
 def _below(base: str, path: str) -> str:

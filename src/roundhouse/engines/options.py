@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    Said = tuple["Option"] | tuple["Option", str]
+    Said = tuple["Option", *tuple[str, ...]]
 
 UNITS: Final = {"": 1, "k": 10**3, "K": 2**10, "m": 10**6, "M": 2**20, "g": 10**9, "G": 2**30, "Ki": 2**10, "Mi": 2**20}
 """`16k` is 16,000, and 16,384 is `16K` to vLLM and `16Ki` to SGLang."""

@@ -158,11 +158,17 @@ class Sessions:
         if gone is not None and self.shelf is not None:
             self._tasks.spawn(self.shelf.drop(gone), "removal of a conversation that was of no use")
 
-    async def unknown(self, instance: InstanceId) -> None:
-        """A request goes to an engine past its desk: what is in its slots is saved, and not known afterwards."""
+    async def passing(self, instance: InstanceId) -> None:
+        """A request goes to an engine past its desk: what is in its slots is saved, and not known from then on."""
         desk = self._desks.get(instance)
         if desk is not None:
             await desk.keep_all(LEAVE_LIMIT)
+            self.passed(instance)
+
+    def passed(self, instance: InstanceId) -> None:
+        """Such a request is over: the slots that we have nobody in may hold anything, whatever was noted."""
+        desk = self._desks.get(instance)
+        if desk is not None:
             desk.forget()
             self._lay(instance)
 

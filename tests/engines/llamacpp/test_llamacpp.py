@@ -7,9 +7,9 @@ import pytest
 
 from roundhouse.engines import ENGINES
 from roundhouse.engines.llamacpp import LlamaCpp
-from roundhouse.ports import Build, Served
+from roundhouse.ports import Build, Place, Served
 from roundhouse.runtime.binaries import flags_in
-from tests.engines.models import CAPTURES, embedder, llama_8b, model
+from tests.engines.models import CAPTURES, NONE, ONE, embedder, llama_8b, model
 
 B10434 = Build(("/opt/llama-server",), "10434", flags_in((CAPTURES / "help-b10434.txt").read_text()))
 
@@ -29,8 +29,8 @@ def test_it_is_known_by_its_name():
 
 def test_c2_the_whole_command_line():
     assert words(context=4096, slots=2) == [
-        "/opt/llama-server", "-m", "/models/m.gguf", "--alias", "m", "-c", "8192", "-np", "2", "-fit", "off",
-        "-lv", "4", "--jinja", "--cors-origins", "http://127.0.0.1:4711", "--host", "127.0.0.1", "--port", "4711",
+        "/opt/llama-server", "-m", "/models/m.gguf", "--alias", "m", "-c", "8192", "-np", "2", "-lv", "4",
+        "--jinja", "--cors-origins", "http://127.0.0.1:4711", "-fit", "off", "--host", "127.0.0.1", "--port", "4711",
     ]  # fmt: skip
 
 
@@ -93,9 +93,51 @@ def test_the_vision_projector():
     assert "--mmproj" not in words()
 
 
-@pytest.mark.parametrize(("profile", "warm"), [("fast-start", False), ("balanced", True), ("fast-answers", True)])
-def test_profiles(profile, warm):
-    assert ("--no-warmup" not in words(profile=profile)) is warm
+@pytest.mark.parametrize(
+    ("profile", "last"),
+    [
+        ("fast-start", ["-fit", "off", "--no-warmup"]),
+        ("balanced", ["-fit", "off"]),
+        ("fast-answers", ["-fit", "off", "-lm", "mmap+mlock"]),
+    ],
+)
+def test_profiles(profile, last):
+    argv = words(profile=profile)
+    assert argv[argv.index("-fit") : -4] == last
+
+
+def test_a_profile_uses_the_names_that_the_build_has():
+    old = Build(("old",), "b1", frozenset({"-m", "--mlock"}))
+    assert "--mlock" in words(build=old, profile="fast-answers")
+    assert "-fit" not in words(build=old, profile="fast-answers")
+    assert "--no-warmup" not in words(build=old, profile="fast-start")
+
+
+@pytest.mark.parametrize("own", [("--warmup",), ("--no-warmup",)])
+def test_a_profile_leaves_alone_what_the_user_says(own):
+    assert words(profile="fast-start", args=own).count("--no-warmup") == own.count("--no-warmup")
+
+
+@pytest.mark.parametrize("own", [("--load-mode", "none"), ("--no-mmap",), ("--mlock",), ("-dio",)])
+def test_a_profile_leaves_the_load_mode_alone(own):
+    assert "mmap+mlock" not in words(profile="fast-answers", args=own)
+
+
+def test_what_lies_on_a_gpu_is_not_locked_in_ram():
+    made = model(profile="fast-answers")
+    for place, locked in ((ONE, False), (NONE, True), (None, True), (Place(free=True), False)):
+        argv = LlamaCpp().command(made, llama_8b(), B10434, 1, place).argv
+        told = [choice.words for choice in LlamaCpp().choices(made, None, B10434, place)]
+        assert ("mmap+mlock" in argv) is ("-lm mmap+mlock" in told) is locked
+
+
+def test_choices_tell_each_flag_of_the_profile_that_is_said():
+    def told(**settings: Any):
+        return [choice.words for choice in LlamaCpp().choices(model(**settings), None, B10434)]
+
+    assert told(profile="fast-answers") == ["-fit off", "-lm mmap+mlock"]
+    assert told(profile="fast-start", args=("--warmup", "--fit", "on")) == []
+    assert all(one.buys and one.costs for one in LlamaCpp().choices(model(profile="fast-start"), None, B10434))
 
 
 def test_progress_mode_only_where_a_keeper_holds_stdin():

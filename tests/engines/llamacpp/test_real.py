@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from roundhouse.demo.run import default_cache
 from roundhouse.engines.llamacpp import LlamaCpp
 from roundhouse.formats import gguf
 from roundhouse.ports import ModelFacts, Served
@@ -70,6 +71,32 @@ def test_c2_c4_a_model_is_served_as_described(tiny: Path, tmp_path: Path):
     estimate = ENGINE.footprint(wanted, facts_of(tiny))
     assert estimate is not None
     assert abs(resident - estimate) < 40 * MIB  # programs differ by 25 MiB, one with GPU libraries by more
+
+
+def real_or_tiny(folder: Path) -> Path:
+    """The demo's SmolLM2 where it was fetched: its weights have types that kernels differ for."""
+    return next(default_cache(os.environ).rglob("SmolLM2*.gguf"), None) or write_tiny_chat(folder / "t.gguf", "alpha")
+
+
+@pytest.mark.parametrize("profile", ["fast-start", "fast-answers"])
+def test_no_profile_changes_an_answer(profile: str, tmp_path: Path):
+    """Greedy tokens and their log probabilities, to the bit."""
+    path = real_or_tiny(tmp_path)
+    assert greedy(path, tmp_path, profile) == greedy(path, tmp_path, "balanced")
+
+
+def greedy(path: Path, folder: Path, profile: str) -> list[tuple[str, float]]:
+    wanted = model(path=path, context=512, profile=profile, args=ONE_THREAD)
+    question = {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0, "max_tokens": 16}
+    port = free_port()
+    with running(ENGINE.command(wanted, None, real_build(), port), port, folder / profile) as server:
+        until_ready(server, wanted)
+        reply = server.ask("/v1/chat/completions", json.dumps({**question, "logprobs": True}).encode())
+        assert reply is not None
+        server.end()
+    found = [(token["token"], token["logprob"]) for token in json.loads(reply[1])["choices"][0]["logprobs"]["content"]]
+    assert len(found) > 5
+    return found
 
 
 def test_c5_progress_mode_reports_the_load(tiny: Path, tmp_path: Path):

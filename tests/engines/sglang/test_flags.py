@@ -21,7 +21,7 @@ OLD = frozenset(
 
 def words(known: frozenset[str] = KNOWN, **settings: object) -> list[str]:
     made = model(path=Path("/models/tiny"), engine="sglang", **settings)
-    return list(options.chosen(flags.wanted(made, llama_8b(weights=2**34)), made.args, known))
+    return list(options.chosen(flags.wanted(made, llama_8b(weights=2**34), 1, known), made.args, known))
 
 
 def test_c2_all_that_is_said_to_0_5_23():
@@ -41,7 +41,25 @@ def test_fast_start_does_without_graphs_and_warm_up_by_the_names_of_the_version(
     new, old = words(profile="fast-start"), words(OLD, profile="fast-start")
     assert new[-3:] == ["--disable-decode-cuda-graph", "--disable-prefill-cuda-graph", "--skip-server-warmup"]
     assert old[-1:] == ["--disable-cuda-graph"]
-    assert words(profile="balanced") == words(profile="fast-answers")
+
+
+def test_fast_answers_captures_a_graph_for_each_number_of_requests():
+    new = words(KNOWN | {"--cuda-graph-bs-decode"}, slots=3, profile="fast-answers")
+    assert new[-4:] == ["--cuda-graph-bs-decode", "1", "2", "3"]
+    assert words(OLD | {"--cuda-graph-bs"}, slots=2, profile="fast-answers")[-3:] == ["--cuda-graph-bs", "1", "2"]
+    assert words(frozenset(), slots=33, profile="fast-answers") == words(frozenset(), slots=33)
+
+
+def test_versions_that_may_capture_graphs_for_more_requests_than_come_are_told():
+    assert words(OLD, slots=6)[-2:] == ["--cuda-graph-max-bs", "6"]
+    assert "--cuda-graph-max-bs" not in words(slots=6)
+    assert "--cuda-graph-max-bs" not in words(OLD, slots=6, profile="fast-start")
+
+
+@pytest.mark.parametrize("own", ["--disable-cuda-graph-padding", "--cuda-graph-max-bs-decode=4", "--cuda-graph-config"])
+def test_fast_answers_leaves_graphs_to_a_user_who_says_something_of_them(own):
+    assert "--cuda-graph-bs-decode" in words(frozenset(), slots=3, profile="fast-answers")
+    assert "--cuda-graph-bs-decode" not in words(frozenset(), slots=3, profile="fast-answers", args=(own,))
 
 
 @pytest.mark.parametrize("own", ["--cuda-graph-max-bs-decode=4", "--cuda-graph-backend-decode", "--disable-cuda-graph"])

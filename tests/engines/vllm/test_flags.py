@@ -52,7 +52,14 @@ def test_blocks_of_the_users_keep_vllms_own_share():
 def test_profiles():
     assert words(profile="fast-start")[-1] == "--enforce-eager"
     assert "--enforce-eager" not in words(profile="fast-start", args=("--no-enforce-eager",))
-    assert words(profile="balanced") == words(profile="fast-answers")
+    assert words(profile="fast-answers")[-2:] == ["--performance-mode", "interactivity"]
+    assert words(KNOWN - {"--performance-mode"}, profile="fast-answers") == words(profile="balanced")
+
+
+@pytest.mark.parametrize("own", ["-O3", "--cudagraph-capture-sizes", "-cc", "--enforce_eager"])
+@pytest.mark.parametrize("profile", ["fast-start", "fast-answers"])
+def test_a_profile_leaves_compilation_to_a_user_who_says_something_of_it(profile, own):
+    assert words(profile=profile, args=(own,)) == words(args=(own,))
 
 
 def test_models_that_embed_or_rank_are_run_as_such():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from roundhouse.core.model import Kind
 from roundhouse.engines import visible
-from roundhouse.engines.llamacpp import devices, flags, layout, log, slots
-from roundhouse.ports import Command, Engine, Served
+from roundhouse.engines.llamacpp import devices, flags, layout, log, profiles, slots
+from roundhouse.ports import Choice, Command, Engine, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +41,14 @@ class LlamaCpp(Engine):
         ours = [word for flag in _chosen(model, facts, build, port, place) for word in flag]
         address = ("--host", "127.0.0.1", "--port", str(port))
         return Command((*build.argv, *ours, *model.args, *address), _environment(model, place))
+
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
+        """By the table in `profiles`."""
+        return tuple(
+            Choice(" ".join(words), trade.buys, trade.costs) for trade, words in profiles.chosen(model, build, place)
+        )
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """It answers 503 from some 10 ms after the start on, and 200 when the model is loaded."""
@@ -114,6 +122,8 @@ def _chosen(
         known = next((name for name in names if not build.flags or name in build.flags), None)
         if known is not None and not flags.given(model.args, names):
             yield (known, *words)
+    for _, said in profiles.chosen(model, build, place):
+        yield said
 
 
 def _wanted(
@@ -125,9 +135,6 @@ def _wanted(
     yield flags.ALIAS, model.served_name or model.id
     yield flags.CONTEXT, str(plan.cells)
     yield flags.SLOTS, str(plan.slots)
-    # Fitting reads the file's head once more (0.1 to 1.2 s) to shrink context and layers to the memory free just then.
-    # Making room is the ledger's work here, and a model is to run the same way each time.
-    yield flags.FIT, "off"
     if build.flags and not flags.given(tuple(build.flags), flags.FIT):
         yield flags.GPU_LAYERS, "999"  # builds from before fitting leave the GPU unused by default
     if flags.given(tuple(build.flags), flags.LOAD_MODE):
@@ -136,8 +143,6 @@ def _wanted(
         yield flags.VERBOSITY, "4"
     if plan.swa_full:
         yield (flags.SWA_FULL,)
-    if model.profile == "fast-start":
-        yield (flags.NO_WARMUP,)  # the first answer pays for it instead
     if kind is Kind.CHAT:
         yield (flags.JINJA,)  # tools need it where it is not the default; it must stand before a user's --chat-template
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from roundhouse.engines import cards, options, paged, parallel, visible
+from roundhouse.engines import cards, options, paged, parallel, trades, visible
 from roundhouse.engines.sglang import flags, info, log
 from roundhouse.ports import Command, Engine, Served, Share, Wish
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, ModelFacts, Place
+    from roundhouse.ports import Build, Choice, ModelFacts, Place
 
 NOT_OURS: Final = frozenset({"exl2", "exl3"})
 ASIDE: Final = 1024 * paged.MIB
@@ -50,10 +50,16 @@ class SGLang(Engine):
         """Our flags, then the user's `args`, which win, then the address, which is ours alone (`port:` sets it)."""
         told = options.given(model.args, flags.FIRST_GPU)  # counts from where the user says, and only as far
         gpus = len(place.gpus) if place is not None and place.gpus and not told else 1
-        ours = options.chosen(flags.wanted(model, facts, gpus), model.args, build.flags)
+        ours = options.chosen(flags.wanted(model, facts, gpus, build.flags), model.args, build.flags)
         address = ("--host", "127.0.0.1", "--port", str(port))
         seen = visible.environment(place, model.env, numbers=True)
         return Command((*build.argv, *ours, *model.args, *address), {"PYTHONUNBUFFERED": "1", **seen, **model.env})
+
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
+        """Graphs and warm-up."""
+        return trades.choices(flags.trades(model, facts, build.flags), model.args, build.flags)
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """`/ready` answers at once; `/health`, all that older versions have, computes a token and takes a second.

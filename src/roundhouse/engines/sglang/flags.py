@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from roundhouse.core.model import Kind
 from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
+from roundhouse.engines.trades import Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +32,39 @@ EMBEDDING: Final = Option(("--is-embedding",))
 NO_WARMUP: Final = Option(("--skip-server-warmup",), instead=("--warmups",))
 
 _GRAPHS: Final = ("--disable-cuda-graph", "--cuda-graph-config", "--cuda-graph-max-bs", "--cuda-graph-bs")
-NO_DECODE_GRAPH: Final = Option(
-    ("--disable-decode-cuda-graph", "--disable-cuda-graph"),
-    instead=(*_GRAPHS, "--cuda-graph-backend-decode", "--cuda-graph-max-bs-decode", "--cuda-graph-bs-decode"),
-)
+_DECODE_GRAPHS: Final = (
+    *_GRAPHS, "--cuda-graph-backend-decode", "--cuda-graph-max-bs-decode", "--cuda-graph-bs-decode",
+    "--disable-decode-cuda-graph", "--disable-cuda-graph-padding",
+)  # fmt: skip
+NO_DECODE_GRAPH: Final = Option(("--disable-decode-cuda-graph", "--disable-cuda-graph"), instead=_DECODE_GRAPHS)
+GRAPH_SIZES: Final = Option(("--cuda-graph-bs-decode", "--cuda-graph-bs"), instead=_DECODE_GRAPHS)
+LARGEST_GRAPH: Final = Option(("--cuda-graph-max-bs",), instead=_DECODE_GRAPHS)
 NO_PREFILL_GRAPH: Final = Option(
     ("--disable-prefill-cuda-graph", "--disable-piecewise-cuda-graph"),
     instead=(*_GRAPHS, "--cuda-graph-backend-prefill", "--cuda-graph-max-bs-prefill", "--cuda-graph-bs-prefill"),
 )
 
 MOST_OF_FREE: Final = "0.95"
+MOST_GRAPHS: Final = 32
+"""Slots above which a graph for each number of requests would take a start too long."""
+
+_FAST_START: Final = (
+    Trade(
+        (NO_DECODE_GRAPH,),
+        "no CUDA graphs are captured for answers, seconds to minutes of a start; their memory stays free",
+        "each token of an answer is launched kernel by kernel: slower, most of all for small models and few requests",
+    ),
+    Trade(
+        (NO_PREFILL_GRAPH,),
+        "none are captured for prompts either",
+        "short prompts are computed slower",
+    ),
+    Trade(
+        (NO_WARMUP,),
+        "ready without answering a request of its own first, 2 to 3 s on a CPU",
+        "the first answer does that work instead",
+    ),
+)
 
 
 def said(model: ModelConfig, facts: ModelFacts | None = None, gpus: int = 1) -> paged.Said:
@@ -58,8 +82,10 @@ def said(model: ModelConfig, facts: ModelFacts | None = None, gpus: int = 1) -> 
     )
 
 
-def wanted(model: ModelConfig, facts: ModelFacts | None, gpus: int = 1) -> Iterator[options.Said]:
-    """All that we would say.
+def wanted(
+    model: ModelConfig, facts: ModelFacts | None, gpus: int = 1, known: frozenset[str] = frozenset()
+) -> Iterator[options.Said]:
+    """All that we would say to a build that knows these options; empty: to the newest.
 
     Its own default for memory is to fill most of what is free, so that no second engine finds room; we set the number
     of tokens (spec D1). A fraction is then only a bound, of what is free when it starts: it has to leave room for our
@@ -80,7 +106,30 @@ def wanted(model: ModelConfig, facts: ModelFacts | None, gpus: int = 1) -> Itera
         yield PIPELINE, str(mine.pipeline)
     if paged.kind_of(model, facts) is not Kind.CHAT:
         yield (EMBEDDING,)
+    yield from (trade.said for trade in trades(model, facts, known))
+
+
+def trades(model: ModelConfig, facts: ModelFacts | None, known: frozenset[str]) -> Iterator[Trade]:
+    """What is said for the sake of the model's profile, to a build that knows these options.
+
+    0.5.23 captures graphs for 1, 2, 4, 8, 12, 16, 24 and so on requests up to a number by the GPU's memory (8 below
+    20 GiB), at most as many as it takes at once (`arg_groups/memory_hook.py`). Versions whose option is called
+    `--cuda-graph-max-bs` are told that they will not get more.
+    """
     if model.profile == "fast-start":
-        yield (NO_DECODE_GRAPH,)
-        yield (NO_PREFILL_GRAPH,)
-        yield (NO_WARMUP,)  # the first answer pays for it instead
+        yield from _FAST_START
+        return
+    slots = paged.pool(model, facts, said(model, facts)).slots
+    if model.profile == "fast-answers" and slots <= MOST_GRAPHS:
+        sizes = map(str, range(1, slots + 1))
+        yield Trade(
+            (GRAPH_SIZES, *sizes),
+            f"a CUDA graph for each number of requests up to {slots}: none is padded to a larger one or goes without",
+            "more graphs are captured at each start, and take memory",
+        )
+    elif LARGEST_GRAPH.names[0] in known:
+        yield Trade(
+            (LARGEST_GRAPH, str(slots)),
+            f"CUDA graphs for up to {slots} requests, instead of for more than there ever are at once",
+            "nothing",
+        )

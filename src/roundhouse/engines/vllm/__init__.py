@@ -12,7 +12,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from roundhouse.engines import cards, options, paged, parallel, visible
+from roundhouse.engines import cards, options, paged, parallel, trades, visible
 from roundhouse.engines.vllm import flags, log
 from roundhouse.ports import Command, Engine, Served, Share, Wish
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from roundhouse.config.models import ModelConfig
     from roundhouse.core.model import Progress
-    from roundhouse.ports import Build, ModelFacts, Place
+    from roundhouse.ports import Build, Choice, ModelFacts, Place
 
 MODELS: Final = "/v1/models"
 NOT_OURS: Final = frozenset({"exl2", "exl3"})
@@ -55,6 +55,12 @@ class VLLM(Engine):
         address = ("--host", "127.0.0.1", "--port", str(port))
         seen = visible.environment(place, model.env, numbers=True)
         return Command((*build.argv, *ours, *model.args, *address), {**ENVIRONMENT, **seen, **model.env})
+
+    def choices(
+        self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
+    ) -> tuple[Choice, ...]:
+        """Compilation and graphs."""
+        return trades.choices(flags.TRADES[model.profile], model.args, build.flags)
 
     def ready_paths(self, model: ModelConfig) -> tuple[str, ...]:
         """It binds its port when all is loaded, and says 200 from then on."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 from roundhouse.core.model import Kind
 from roundhouse.engines import options, paged, parallel
 from roundhouse.engines.options import Option
+from roundhouse.engines.trades import Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from roundhouse.config.models import ModelConfig
+    from roundhouse.config.models import ModelConfig, Profile
     from roundhouse.ports import Build, ModelFacts
 
 MODEL: Final = Option(("--model",))
@@ -27,13 +28,37 @@ TENSOR: Final = Option(("--tensor-parallel-size", "-tp"))
 PIPELINE: Final = Option(("--pipeline-parallel-size", "-pp"))
 POOLING: Final = Option(("--runner",), instead=("--task", "--convert"))
 DRAINING: Final = Option(("--shutdown-timeout",))
-EAGER: Final = Option(("--enforce-eager",), instead=("--no-enforce-eager", "--compilation-config", "-O", "-cc"))
+_COMPILATION: Final = (
+    "--enforce-eager", "--no-enforce-eager", "--compilation-config", "-cc", "--optimization-level", "-O", "-O0", "-O1",
+    "-O2", "-O3", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size", "--performance-mode",
+)  # fmt: skip
+EAGER: Final = Option(("--enforce-eager",), instead=_COMPILATION)
+MODE: Final = Option(("--performance-mode",), instead=_COMPILATION)
 
 DRAIN: Final = 5
 """Seconds. Its default of 0 kills its engine process under open streams, whose clients then hear nothing more."""
 LEAST_SHARE: Final = "0.01"
 USUAL_SHARE: Final = 0.92
 """Its default, which it keeps where only the number of blocks is said."""
+
+TRADES: Final[Mapping[Profile, tuple[Trade, ...]]] = {
+    "fast-start": (
+        Trade(
+            (EAGER,),
+            "neither compiled nor captured in CUDA graphs: minutes of a first start, seconds of each later one",
+            "answers are slower, most of all for small models and few requests",
+        ),
+    ),
+    "balanced": (),
+    "fast-answers": (
+        Trade(
+            (MODE, "interactivity"),
+            "a CUDA graph for each number of tokens up to 32: few requests are not padded to a larger one",
+            "more graphs are captured at each start, and take memory",
+        ),
+    ),
+}
+"""By profile. What `interactivity` does is read in 0.32.0's `config/vllm.py`; versions without it get nothing."""
 
 
 def said(model: ModelConfig, facts: ModelFacts | None = None, gpus: int = 1) -> paged.Said:
@@ -74,5 +99,4 @@ def wanted(model: ModelConfig, facts: ModelFacts | None, build: Build, gpus: int
     yield DRAINING, str(DRAIN)
     if paged.kind_of(model, facts) is not Kind.CHAT:
         yield POOLING, "pooling"
-    if model.profile == "fast-start":
-        yield (EAGER,)  # no compilation, no CUDA graphs
+    yield from (trade.said for trade in TRADES[model.profile])
