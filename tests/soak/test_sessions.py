@@ -158,7 +158,7 @@ class Player:
             time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
             heard = self._request(talk, messages, headers, key or talk.key)
         assert heard is not None, f"no answer from {talk.model}\n{self._running.log()[-3000:]}"
-        self.seen.switches += self._loaded not in {None, talk.model}
+        self.seen.switches += started and self._loaded not in {None, talk.model}
         self._loaded = talk.model
         return heard, started
 
@@ -342,7 +342,7 @@ def write_config(place: Place, models: Mapping[str, Played], budget_mib: int) ->
     keys = [{"name": key, "hash": hash_key(secret(key)), "admin": key == "root"} for key in (*KEYS, "root")]
     place.write(
         written,
-        devices={"ram": "1000MiB"},
+        devices={"ram": "650MiB"},  # one of them, also when they were measured
         engines={"llamacpp": {"binary": real_build().argv[0]}},
         status={"channel": "off"},
         performance="off",
