@@ -135,7 +135,7 @@ class OpenWebUI:
         assert reply.status == 200, (method, path, reply.status, raw)
         return json.loads(raw)
 
-    def connect(self, url: str, **settings: object) -> None:
+    def connect(self, url: str, key: str = "", **settings: object) -> None:
         """Makes this its one connection, as Admin Settings, Connections does."""
         self.ask(
             "POST",
@@ -143,7 +143,7 @@ class OpenWebUI:
             {
                 "ENABLE_OPENAI_API": True,
                 "OPENAI_API_BASE_URLS": [url],
-                "OPENAI_API_KEYS": [""],
+                "OPENAI_API_KEYS": [key],
                 "OPENAI_API_CONFIGS": {"0": {"enable": True, **settings}},
             },
         )
