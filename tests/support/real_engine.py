@@ -100,6 +100,15 @@ def running(command: Command, port: int, log: Path) -> Iterator[Server]:
 
 
 def outcome(argv: Sequence[str]) -> tuple[int, list[str]]:
-    """Exit code and output of a command that is expected to end by itself."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    """Exit code and output of a command that is expected to end by itself.
+
+    Its stdin stays open: one that ends tells llama-server to end, and a busy machine lets it do so before it has said why
+    it would have ended anyway.
+    """
+    stdin, held = os.pipe()
+    try:
+        done = subprocess.run(argv, stdin=stdin, capture_output=True, timeout=60, check=False)
+    finally:
+        os.close(stdin)
+        os.close(held)
     return done.returncode, (done.stdout + done.stderr).decode(errors="replace").splitlines()
