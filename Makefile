@@ -43,6 +43,7 @@ bench: dev  ## measure Roundhouse beside its peers on this machine
 bench-switching: dev  ## whose turn it is, and what a switch costs: beside other policies and llama-server's router (30 min; BENCH=--quick: 5)
 	$(PYTHON_IN) -m bench.turns $(BENCH)
 	$(PYTHON_IN) -m bench.returns $(BENCH)
+	$(PYTHON_IN) -m bench.prefetch $(BENCH)
 
 bench-memory: dev  ## what the demo's models occupy, beside their estimates and llama-server's log
 	$(PYTHON_IN) -m bench.memory $(BENCH)

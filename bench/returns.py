@@ -20,9 +20,10 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,10 @@ class Client:
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def ask(self, model: str, messages: list[dict[str, str]]) -> Turn:
-        body = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+    def ask(
+        self, model: str, messages: list[dict[str, str]], tokens: int = TOKENS, begun: threading.Event | None = None
+    ) -> Turn:
+        body = {"model": model, "messages": messages, "max_tokens": tokens, "temperature": 0, "stream": True}
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
         began, first, text, timings = time.perf_counter(), None, "", None
         try:
@@ -96,6 +99,8 @@ class Client:
                 said = "".join(c.get("delta", {}).get("content") or "" for c in chunk.get("choices", ()))
                 if said and first is None:
                     first = time.perf_counter() - began
+                    if begun is not None:
+                        begun.set()
                 text, timings = text + said, chunk.get("timings") or timings
         finally:
             connection.close()
@@ -112,7 +117,9 @@ class Client:
 
 
 @contextlib.contextmanager
-def roundhouse(place: Place, store: str, context: int = CONTEXT, memory: int = 650) -> Iterator[int]:
+def roundhouse(
+    place: Place, store: str, context: int = CONTEXT, memory: int = 650, prefetch: str = "next"
+) -> Iterator[int]:
     port, file, log = programs.free_port(), place.folder / "roundhouse.yaml", place.folder / "roundhouse.log"
     models = {
         name: {"path": str(path), "context": context, "slots": 1, "memory": f"{memory}MiB", "args": place.args(name)}
@@ -120,7 +127,7 @@ def roundhouse(place: Place, store: str, context: int = CONTEXT, memory: int = 6
     }
     text = {
         "listen": f"127.0.0.1:{port}", "state_dir": str(place.folder / "state"), "status": {"channel": "off"},
-        "devices": {"ram": f"{memory + 350}MiB"}, "scheduling": {"max_wait": "0s", "linger": "off"},
+        "devices": {"ram": f"{memory + 350}MiB"}, "scheduling": {"max_wait": "0s", "linger": "off", "prefetch": prefetch},
         "engines": {"llamacpp": {"binary": place.build.argv[0]}}, "sessions": {"store": store}, "models": models,
     }  # fmt: skip
     file.write_text(json.dumps(text))
@@ -241,6 +248,14 @@ def overhead_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def real(build: Build) -> tuple[Build, dict[str, Path]]:
+    """The demo's models, and the engine by one name: that of xllamacpp is the demo's script."""
+    assets = prepare(default_cache(os.environ), Console(stderr=True), os.environ)
+    if len(build.argv) > 1:
+        build = replace(build, argv=(str(assets.engine.program),))
+    return build, {"smollm2": assets.smollm2, "gemma3": assets.gemma3}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="SmolLM2 and Roundhouse alone, two returns")
@@ -252,11 +267,11 @@ def main() -> None:
         find = binaries.find(
             "llamacpp", ENGINES["llamacpp"].binaries, asked.llama_server, Path(folder) / "engines.json"
         )
-        build = asyncio.run(find)
+        build, models = real(asyncio.run(find))
         results["engine"] = build.version
-        assets = prepare(default_cache(os.environ), Console(stderr=True), os.environ)
-        models = {"smollm2": assets.smollm2, "gemma3": assets.gemma3}
         names = ["roundhouse"] if asked.quick else asked.only.split(",")
+        if "xllama" in build.argv[0]:  # it has no router mode
+            names = [name for name in names if name != "router"]
         for model in ["smollm2"] if asked.quick else list(models):
             rows = {}
             for program in names:

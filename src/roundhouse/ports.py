@@ -99,11 +99,13 @@ class Gpu:
             is not known.
         vendor: nvidia or amd; '' where it is not known.
         index: its number among those of its vendor, in the order of their PCI addresses. None: as they are listed.
+        address: on the PCI bus, as its driver writes it; '' where it is not known.
     """
 
     uuid: str = ""
     vendor: str = ""
     index: int | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from roundhouse.app.hold import Held
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import ModelState
-    from roundhouse.ports import Build, Endpoint, Engine
+    from roundhouse.ports import Build, Endpoint, Engine, Reading
 
 EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
 """Headers of ours that scripts of allowed web origins may read."""
@@ -135,7 +135,7 @@ class House:
         self._tasks = Tasks(self._unexpected)
         stack.push_async_callback(self._tasks.close)
         await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
-        self._make_runtime(first.total)
+        self._make_runtime(first)
         await self._adopt(held)
         await self._survey.read()
         self._tasks.spawn(self._survey.run(), "survey")
@@ -174,9 +174,9 @@ class House:
         }
         self._engines = {m.id: m.engine for m in engines}
 
-    def _make_runtime(self, found: Mapping[str, int]) -> None:
+    def _make_runtime(self, found: Reading) -> None:
         config = self.config
-        fleet = Fleet(self._specs, self._devices(found), specs.make_policy(config))
+        fleet = Fleet(self._specs, self._devices(found.total), specs.make_policy(config))
         self.bus = Bus()
         self.metrics = Metrics(config.models, lambda: Snapshot(self.supervisor.fleet, self._survey.last))
         self.books = Books(self._store, self.metrics, self.bus, self._log, self._engines, fleet)
@@ -193,7 +193,7 @@ class House:
         self.effects.memory_back = self._survey.settled
         self.effects.memory_told = self._survey.told
         self.effects.secret, self.effects.hide = self._secrets.add, self._secrets.text
-        links = Links(config.state_dir / "links.json")
+        links = Links(config.state_dir / "links.json", found.gpus)
         self._swaps = Swaps(fleet, self._runnables, links, self._store, self.bus, self.metrics, self._log, self._tasks)
         self._stack.push_async_callback(self._swaps.close)
         self.effects.switches = self._swaps.switches

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from roundhouse.api.record import Record
-    from roundhouse.core.model import Action, Event, Fleet
+    from roundhouse.core.model import Action, DeviceId, Event, Fleet
     from roundhouse.core.switching import Switch
     from roundhouse.observe.bus import Bus
     from roundhouse.observe.metrics import Metrics
@@ -114,11 +114,16 @@ class Swaps:
             try:
                 rates = await asyncio.to_thread(self._links.of, max(files, key=lambda file: file.stat().st_size))
             except OSError:
-                rates = None
-            if rates is not None:
-                floor = replace(floor, disk=rates.disk, cache=rates.cache)
+                pass  # the file is gone
+            else:
+                bus = await asyncio.to_thread(self._links.to, self._placed(model))
+                floor = replace(floor, disk=rates.disk, cache=rates.cache, bus=bus)
         pending.switch, pending.measured = replace(pending.switch, floor=floor), True
         self._tell_if_whole(pending)
+
+    def _placed(self, model: str) -> set[DeviceId]:
+        instance = self._fleet.models[model].instance
+        return set(instance.claim) if instance is not None else set()
 
     def _tell_if_whole(self, pending: _Pending) -> None:
         model = pending.switch.model

@@ -1,7 +1,9 @@
-"""How fast this machine reads weights: from a disk, and from memory. Blocking: call it from a thread.
+"""How fast this machine moves weights: from a disk, from memory, to a GPU. Blocking: call it from a thread.
 
 A disk's rate is that of one of the model's own files, read past the page cache (O_DIRECT) for at most a second; that of
 memory comes from reading the same bytes again. Measured once a month for each file system, and kept with its date.
+
+The way to a GPU is not measured, as nothing of ours runs there: it is the most that its PCIe link can carry.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
+
+    from roundhouse.core.model import DeviceId
+    from roundhouse.ports import Gpu
 
 MOST_BYTES, MOST_SECONDS = 256 << 20, 1.0
 PIECE = 4 << 20
@@ -25,6 +30,9 @@ LEAST_BYTES = 8 << 20
 """Fewer say nothing."""
 FRESH = 30 * 86_400.0
 """Seconds for which a measurement stands."""
+PCI = Path("/sys/bus/pci/devices")
+_LANE: Final = {"2.5": 0.25e9, "5.0": 0.5e9, "8.0": 0.985e9, "16.0": 1.969e9, "32.0": 3.938e9, "64.0": 7.563e9}
+"""Bytes per second of one lane by GT/s, after its line code (PCI Express Base Specification: 8b/10b, 128b/130b)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,18 @@ class Rates:
 
 
 class Links:
-    """What was measured, by file system.
+    """What was measured, by file system; and the ways to GPUs.
 
     Args:
         path: the file that keeps it.
+        gpus: the machine's.
     """
 
-    def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, gpus: Mapping[DeviceId, Gpu] | None = None, wall: Callable[[], float] = time.time
+    ) -> None:
         self._path = path
+        self._gpus = gpus or {}
         self._wall = wall
         self._known: dict[str, Rates] = {}
         with suppress(OSError, ValueError, TypeError, AttributeError):
@@ -60,11 +72,38 @@ class Links:
             self._write()
         return known
 
+    def to(self, devices: Iterable[DeviceId]) -> float:
+        """Bytes per second to all the GPUs among `devices` at once; 0 where none is, or one's way is not known."""
+        # Slices of one GPU share its link.
+        addresses = {self._gpus[device].address.partition("/")[0] for device in devices if device in self._gpus}
+        rates = [bus(address) for address in addresses]
+        return sum(rates) if all(rates) else 0.0
+
     def _write(self) -> None:
         with suppress(OSError):  # it is measured again then
             part = self._path.with_suffix(".part")
             part.write_bytes(orjson.dumps({name: asdict(rates) for name, rates in self._known.items()}))
             part.replace(self._path)
+
+
+def bus(address: str, devices: Path = PCI) -> float:
+    """The most bytes per second that go to a GPU: of its link and those before it, the narrowest. 0: not known.
+
+    Args:
+        address: on the PCI bus, as a driver writes it, the domain in four or eight digits.
+        devices: where the kernel lists them (Documentation/ABI/testing/sysfs-bus-pci).
+    """
+    domain, _, rest = address.lower().partition(":")
+    place = devices / f"{domain[-4:]}:{rest}"
+    if not rest or not place.exists():
+        return 0.0
+    rates = []
+    for part in (real := place.resolve(), *real.parents):
+        # What it can do: what it does now falls while the GPU is idle.
+        with suppress(OSError, ValueError):
+            lanes = int((part / "max_link_width").read_text())
+            rates.append(_LANE.get((part / "max_link_speed").read_text().split()[0], 0.0) * lanes)
+    return min((rate for rate in rates if rate), default=0.0)
 
 
 def measure(file: Path, at: float) -> Rates:

@@ -46,7 +46,10 @@ async def reader_of(box: Machine, *sources: Cards, first: int = 0) -> GpuReader:
 async def test_d2_gpus_are_named_in_pci_order(box):
     source = Cards(Card("GPU-b", "0000:81:00.0", BIG, 3), Card("GPU-a", "0000:01:00.0", BIG, 2))
     reading = await (await reader_of(box, source, first=2)).read({})
-    assert reading.gpus == {"gpu2": Gpu("GPU-a", "nvidia"), "gpu3": Gpu("GPU-b", "nvidia")}
+    assert reading.gpus == {
+        "gpu2": Gpu("GPU-a", "nvidia", address="0000:01:00.0"),
+        "gpu3": Gpu("GPU-b", "nvidia", address="0000:81:00.0"),
+    }
     assert reading.total == {"gpu2": BIG, "gpu3": BIG}
     assert reading.used == {"gpu2": 2, "gpu3": 3}
 
@@ -81,7 +84,7 @@ async def test_d1_memory_shared_with_the_machine_is_ram(box):
     both = await combine([box.ram(), gpus]).read({5: 10})
     assert both.ours == {5: {"ram": 7 * GIB + 3 * MIB, "gpu1": 2}}
     assert set(both.total) == set(both.used) == set(both.holders) == {"ram", "gpu1"}
-    assert both.gpus == {"gpu1": Gpu("GPU-b", "nvidia")}
+    assert both.gpus == {"gpu1": Gpu("GPU-b", "nvidia", address="02")}
     assert both.opaque == {"gpu1"}
 
 
@@ -102,7 +105,7 @@ async def test_the_next_source_answers_where_the_first_fails(box):
     first, second = Cards(), Cards(Card("GPU-a", "01", BIG, 4), vendor="other")
     first.found = None
     reader = await reader_of(box, first, second)
-    assert (await reader.read({})).gpus == {"gpu0": Gpu("GPU-a", "other")}
+    assert (await reader.read({})).gpus == {"gpu0": Gpu("GPU-a", "other", address="01")}
     first.found = [Card("GPU-a", "01", BIG, 5)]
     assert (await reader.read({})).used == {"gpu0": 5}
     first.found = second.found = None

@@ -125,7 +125,7 @@ def _reading(
         used={name: card.used for name, card in own.items()},
         ours=ours,
         holders={name: largest(sizes, processes) for name, sizes in foreign.items()},
-        gpus={name: Gpu(card.uuid, vendor) for name, card in own.items()},
+        gpus={name: Gpu(card.uuid, vendor, address=card.place) for name, card in own.items()},
         opaque=frozenset(name for name, card in own.items() if _keeps_to_itself(card, processes)),
     )
 
