@@ -212,6 +212,7 @@ def test_what_amx_holds_is_what_the_engine_logs():
         (("--no-mmap",), False),
         (("-lm", "none"), False),
         (("--load-mode", "mlock"), True),
+        (("-lm", "mmap+mlock"), True),
     ],
 )
 def test_nothing_is_held_twice_where_the_user_says_so(args, twice):
