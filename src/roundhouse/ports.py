@@ -179,6 +179,7 @@ class Command:
         unit: the named systemd unit that runs it.
         script: a start script of the user's. Its shell may not pass signals on, so SIGTERM goes to its whole tree.
         edits: files changed first.
+        eof_ends: it ends by itself when its stdin does, and SIGTERM is for one that has not.
     """
 
     argv: tuple[str, ...]
@@ -187,6 +188,7 @@ class Command:
     unit: str | None = None
     script: bool = False
     edits: tuple[Edit, ...] = ()
+    eof_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
