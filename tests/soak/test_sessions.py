@@ -153,10 +153,11 @@ class Player:
     ) -> tuple[Heard, bool]:
         """An answer, and whether its engine had to be started."""
         started = self._is_out(talk.model)
-        heard = self._request(talk, messages, headers, key or talk.key)
-        while heard is None and (pause := self._health()["models"][talk.model].get("retry_in")):
-            time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
-            heard = self._request(talk, messages, headers, key or talk.key)
+        for _ in range(3):
+            if (heard := self._request(talk, messages, headers, key or talk.key)) is not None:
+                break
+            while pause := self._health()["models"][talk.model].get("retry_in"):
+                time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
         assert heard is not None, f"no answer from {talk.model}\n{self._running.log()[-3000:]}"
         self.seen.switches += started and self._loaded not in {None, talk.model}
         self._loaded = talk.model

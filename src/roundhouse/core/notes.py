@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -152,7 +153,7 @@ def backoff_error(state: ModelState, now: float) -> LoadFailed | None:
         return None
     wait = failure.until - now
     return LoadFailed(
-        f"Model '{state.spec.id}' failed {len(failure.times)} times in a row and is tried again in {wait:.0f} s: "
+        f"Model '{state.spec.id}' failed {len(failure.times)} times in a row and is tried again in {math.ceil(wait)} s: "
         f"{failure.reason}",
         retry_after=wait,
     )
