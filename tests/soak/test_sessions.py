@@ -98,6 +98,11 @@ class Player:
         self._loaded: str | None = None
         self.seen = Seen()
 
+    @property
+    def ties(self) -> dict[str, float]:
+        """Nats between two words that rounding may turn around, per model."""
+        return {name: round(server.tie, 3) for name, server in self._plains.items()}
+
     def step(self, kinds: Mapping[str, int]) -> None:
         """One step, and what has to hold after each."""
         kind = self._chance.choices(list(kinds), list(kinds.values()))[0]
@@ -369,7 +374,7 @@ def story(title: str, player: Player, seconds: float) -> str:
     steps = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.steps.items()))
     return (
         f"\n{title}: {seen.switches} switches ({steps}); {seen.answers} answers compared, "
-        f"{dict(seen.other) or 'none'} differ by llama.cpp's own rounding; of {len(found)} returns to a started engine "
+        f"{dict(seen.other) or 'none'} differ by llama.cpp's own rounding (below {player.ties} nats); of {len(found)} returns to a started engine "
         f"{good} found 80 % of their prompt; at most {seen.most / MIB:.1f} MiB on disk; {kept}; {seconds:.0f} s"
     )
 
@@ -381,6 +386,8 @@ def run(title: str, make, switches: int, budget_mib: int, seed: int, turns: int,
     models = make(place.folder)
     write_config(place, models, budget_mib)
     with plains_of(models, tmp_path) as plains:
+        for server in plains.values():
+            server.measure(random.Random(f"rounding {seed}"))
         talks = Talks(models, plains, list(KEYS), turns, random.Random(f"talks {seed}"))
         with Running(place) as running:
             player = Player(running, talks, plains, budget_mib * MIB, seed)
