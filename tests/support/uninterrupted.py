@@ -69,6 +69,8 @@ class Plain:
     def __init__(self, server: Server, played: Played) -> None:
         self._server, self._played = server, played
         self.tie = TIE
+        self.gap = 0.0
+        """Nats by which the last answer that was judged differed."""
 
     def measure(self, chance: random.Random) -> None:
         """How much the words' chances move when only the template before a prompt was computed in another batch."""
@@ -95,7 +97,8 @@ class Plain:
         choice = self._ask(conversation.messages(turn), cache_prompt=False, logprobs=True, top_logprobs=8)
         if heard == choice["message"]["content"]:
             return "whole prompt"
-        return "near tie" if self._gap(choice["logprobs"]["content"], heard) < self.tie else ""
+        self.gap = self._gap(choice["logprobs"]["content"], heard)
+        return "near tie" if self.gap < self.tie else ""
 
     @staticmethod
     def _gap(tokens: list[dict], heard: str) -> float:
