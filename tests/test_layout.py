@@ -26,6 +26,8 @@ TESTED_ELSEWHERE = {
     "ports.py": NO_LOGIC,
     "api/admin.py": "tests/e2e/test_operators.py",
     "api/client.py": WHOLE,
+    "api/key_routes.py": "tests/e2e/test_keys.py",
+    "app/keyring.py": "tests/cli/test_keys.py",
     "runtime/desk.py": "tests/runtime/test_sessions.py",
     "api/gateway.py": WHOLE,
     "api/llamacpp_router.py": "tests/e2e/test_passthrough.py",

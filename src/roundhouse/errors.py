@@ -72,6 +72,21 @@ class NotFound(RouterError):
     code = "not_found"
 
 
+class Conflict(RouterError):
+    """It does not go with what there is."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
+class NotKept(RouterError):
+    """What was to be changed could not be written to the disk."""
+
+    status = 503
+    code = "not_kept"
+
+
 class MethodNotAllowed(RouterError):
     """The path exists, the method does not."""
 

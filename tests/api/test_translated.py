@@ -59,6 +59,7 @@ class Wire:
             "type": "http",
             "method": "POST",
             "path": "/shout",
+            "query_string": b"",
             "headers": [(b"content-type", b"text/x"), *headers],
         }
         self.known = known
@@ -79,7 +80,7 @@ class Wire:
         for message in self.answer:
             await send(message)
 
-    def identify(self, headers):
+    def identify(self, headers, query):
         if not self.known:
             raise Unauthorized("Who are you?")
         return self.caller

@@ -168,3 +168,106 @@ async def test_f3_state_is_never_changed_by_get(open_house):
 async def test_h_without_keys_any_key_is_accepted(open_house):
     for headers in ({}, {"authorization": "Bearer "}, {"authorization": "Bearer anything"}, {"x-api-key": "x"}):
         assert (await open_house.chat("warm", headers)).status == 200
+
+
+# --- keys that are made while it runs ---
+
+
+@pytest.fixture
+def made_house():
+    """One admin key in the file; everything else is made."""
+    place = Place()
+    keys = [{"name": "admin", "hash": hash_key("sk-admin"), "admin": True}]
+    place.write(
+        [Scripted(place.folder, "warm", preload=True, aliases=["w"]), Scripted(place.folder, "other")], keys=keys
+    )
+    with Running(place) as running:
+        yield SimpleNamespace(
+            port=place.port, admin=Api(place.port, {"authorization": "Bearer sk-admin"}), running=running
+        )
+    place.remove()
+
+
+async def make(house, name: str, **settings):
+    reply = await house.admin.post("/api/v1/keys", {"name": name, **settings})
+    assert reply.status == 201, reply.body
+    assert reply.headers["cache-control"] == "no-store"
+    return Api(house.port, {"authorization": f"Bearer {reply.json()['key']}"})
+
+
+async def test_f2_a_key_that_was_made_is_good_at_once_and_until_it_is_revoked(made_house):
+    kid = await make(made_house, "kid", models=["w"])
+    assert (await kid.post("/v1/chat/completions", chat("w"))).status == 200
+    assert (await kid.post("/v1/chat/completions", chat("other"))).status == 403
+    assert [model["id"] for model in (await kid.get("/v1/models")).json()["data"]] == ["w"]
+    for method, path in (("GET", "/api/v1/keys"), ("POST", "/api/v1/keys"), ("DELETE", "/api/v1/keys/kid")):
+        assert (await kid.ask(method, path, {})).status == 403
+    (told,) = [one for one in (await made_house.admin.get("/api/v1/keys")).json()["keys"] if one["name"] == "kid"]
+    assert told["today"]["requests"] == 2
+    assert told["today"]["completion_tokens"] > 0
+    assert (await made_house.admin.ask("DELETE", "/api/v1/keys/kid")).status == 200
+    assert (await kid.get("/v1/models")).status == 401
+
+
+async def test_f2_limits_are_told_and_kept_and_a_stream_says_them_too(made_house):
+    kid = await make(made_house, "kid", rate={"requests": "2/h", "tokens": "1M/d"})
+    reply = await kid.post("/v1/chat/completions", chat("warm"))
+    assert (reply.headers["x-ratelimit-limit-requests"], reply.headers["x-ratelimit-remaining-requests"]) == ("2", "1")
+    async with kid.open("POST", "/v1/chat/completions", chat("warm", stream=True)) as answer:
+        assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+        await answer.events()
+    refused = await kid.post("/v1/chat/completions", chat("warm"))
+    assert refused.status == 429
+    assert refused.error()["code"] == "rate_limit_exceeded"
+    assert 1700 < int(refused.headers["retry-after"]) <= 1800
+    theirs = await kid.post(
+        "/v1/messages", {"model": "warm", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    )
+    assert theirs.status == 429
+    assert theirs.json()["error"]["type"] == "rate_limit_error"
+    assert theirs.headers["anthropic-ratelimit-requests-limit"] == "2"
+
+
+async def test_f2_keys_and_what_they_used_today_outlive_a_restart(made_house):
+    kid = await make(made_house, "kid", rate={"requests": "2/d"})
+    assert (await kid.post("/v1/chat/completions", chat("warm"))).status == 200
+    made_house.running.end()
+    made_house.running.start()
+    assert (await kid.post("/v1/chat/completions", chat("warm"))).headers["x-ratelimit-remaining-requests"] == "0"
+    assert (await kid.post("/v1/chat/completions", chat("warm"))).status == 429
+
+
+async def test_f2_another_secret_and_the_former_one_for_a_while(made_house):
+    old = await make(made_house, "kid")
+    reply = await made_house.admin.post("/api/v1/keys/kid/rotate?grace=1h", {})
+    new = Api(made_house.port, {"x-api-key": reply.json()["key"]})
+    assert [(await api.get("/v1/models")).status for api in (old, new)] == [200, 200]
+    await made_house.admin.post("/api/v1/keys/kid/rotate", {})
+    assert [(await api.get("/v1/models")).status for api in (old, new)] == [401, 401]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"name": "admin"}, 409),
+        ({"name": "x", "hash": "y"}, 400),
+        ({"name": "x", "rate": 5}, 400),
+        ([], 400),
+    ],
+)
+async def test_f2_what_can_be_no_key_is_refused_with_words(made_house, body, status):
+    reply = await made_house.admin.post("/api/v1/keys", body)
+    assert reply.status == status
+    assert reply.error()["message"]
+
+
+@pytest.mark.parametrize("query", ["key=sk-user", "api_key=sk-user", "x=1&access_token=sk-user"])
+async def test_f2_a_key_in_the_address_is_refused(keyed_house, query):
+    reply = await Api(keyed_house.port).post(f"/v1/chat/completions?{query}", chat("warm"))
+    assert reply.status == 401
+    assert "in the address" in reply.error()["message"]
+    assert "sk-user" not in keyed_house.running.log()
+    assert (
+        await as_(keyed_house, "user").get(f"/v1/models?{query}")
+    ).status == 200  # theirs counts, the address's doesn't

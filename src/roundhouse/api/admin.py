@@ -19,7 +19,7 @@ from roundhouse.errors import BadRequest, MethodNotAllowed, NotFound, RouterErro
 from roundhouse.observe.bus import LOST, RESET
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from roundhouse.api.auth import Caller
     from roundhouse.api.guard import Guard
@@ -71,8 +71,8 @@ class House(Protocol):
 class Json(Response):
     """JSON by orjson."""
 
-    def __init__(self, content: object) -> None:
-        super().__init__(orjson.dumps(content), media_type="application/json")
+    def __init__(self, content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(orjson.dumps(content), status, headers, "application/json")
 
 
 def make_admin(house: House, version: str) -> FastAPI:

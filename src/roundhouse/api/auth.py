@@ -5,6 +5,7 @@ Pure functions and frozen values over header pairs; knows no framework, no reque
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 BROWSER_MARKS = frozenset({b"origin", b"referer", b"cookie", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_IN_QUERY = re.compile(rb"(?:^|&)(?:api[-_]?key|access_token|auth_token|key|token)=", re.IGNORECASE)
 _REMEDY = "Send `Authorization: Bearer KEY` or `x-api-key: KEY`."
 
 
@@ -102,9 +104,18 @@ class Keys:
     def __init__(
         self, keys: Iterable[Key] = (), models: Iterable[str] = (), clock: Callable[[], float] = time.time
     ) -> None:
-        ids = tuple(models)
-        self._keys = tuple(_known(key, ids) for key in keys)
+        self._ids = tuple(models)
+        self._keys: tuple[_Known, ...] = ()
         self._clock = clock
+        self.set(keys)
+
+    def set(self, keys: Iterable[Key], former: Iterable[tuple[Key, str, float]] = ()) -> None:
+        """These from now on; `former` are hashes of secrets that are good for a key until a time (since the epoch)."""
+        found = [_known(key, self._ids) for key in keys]
+        for key, digest, until in former:
+            known = _known(key.model_copy(update={"hash": digest}), self._ids)
+            found.append(known._replace(expires=min(until, known.expires) if known.expires is not None else until))
+        self._keys = tuple(found)
 
     def __repr__(self) -> str:
         return f"<Keys: {', '.join(key.caller.name for key in self._keys) or 'none'}>"
@@ -112,8 +123,8 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def identify(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        """Who sent these headers (lowercase names, as ASGI has them).
+    def identify(self, headers: Sequence[tuple[bytes, bytes]], query: bytes = b"") -> Caller:
+        """Who sent these headers (lowercase names, as ASGI has them), with the query of their address.
 
         Raises:
             Unauthorized: keys are configured and none of them was sent, or it is unknown or expired.
@@ -122,6 +133,8 @@ class Keys:
             return ANYBODY
         sent = _credentials(headers)
         if not sent:
+            if _IN_QUERY.search(query) is not None:
+                raise Unauthorized(f"A key in the address would end up in logs, so it is not looked at. {_REMEDY}")
             raise Unauthorized(f"An API key is needed. {_REMEDY}")
         found = self._find(sent)
         if found is None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from roundhouse.api.auth import Caller, Keys
     from roundhouse.api.dispatch import Dispatch
     from roundhouse.api.guard import Guard
+    from roundhouse.api.limits import Limits
     from roundhouse.api.routes import Route
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog, Match
@@ -59,6 +60,7 @@ class Gateway:
         dispatch: Dispatch,
         keys: Keys,
         guard: Guard,
+        limits: Limits,
         keep_books: Callable[[Record], None],
         unexpected: Callable[[str, BaseException], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Gateway:
         self._supervisor = dispatch.supervisor
         self._keys = keys
         self._guard = guard
+        self._limits = limits
         self._keep_books = keep_books
         self._unexpected = unexpected
         # Ids differ between runs by the first part, within one by the second: no system call for each.
@@ -110,9 +113,10 @@ class Gateway:
         self, scope: Scope, headers: dict[bytes, bytes], client: Client, route: Route, record: Record
     ) -> Work:
         """Everything that can be refused without a model."""
-        caller = self._keys.identify(scope["headers"])
+        caller = self._keys.identify(scope["headers"], scope["query_string"])
         record.key, record.key_class = caller.name, caller.key_class
         self._guard.relay(scope["method"], scope["headers"], caller)
+        self._limits.admit(record, scope.get(API, "openai"))
         limit = self._config.limits.body
         length = declared_length(scope)
         if length is not None and length > limit:
@@ -187,7 +191,7 @@ class Gateway:
         record.error = error.message
         record.status = error.status
         if not outlet.started:
-            await send_error(outlet.send, error, [(b"x-request-id", record.id.encode("latin-1"))])
+            await send_error(outlet.send, error, [(b"x-request-id", record.id.encode("latin-1")), *record.headers])
         elif not outlet.ended:
             await send_last(outlet.send, error_event(error) + DONE)
 

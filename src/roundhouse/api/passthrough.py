@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from roundhouse.api.auth import Caller, Keys
     from roundhouse.api.guard import Guard
+    from roundhouse.api.limits import Limits
     from roundhouse.api.reply import Headers
     from roundhouse.core.catalog import Catalog
     from roundhouse.core.model import Grant
@@ -90,6 +91,7 @@ class PassThrough:
         catalog: Catalog,
         keys: Keys,
         guard: Guard,
+        limits: Limits,
         supervisor: Supervisor,
         upstream: Upstream,
         engines: Effects,
@@ -104,6 +106,7 @@ class PassThrough:
         self._catalog = catalog
         self._keys = keys
         self._guard = guard
+        self._limits = limits
         self._upstream = upstream
         self._sessions = sessions
         self._objection = objection
@@ -153,8 +156,9 @@ class PassThrough:
         """
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         method = scope.get("method", "CONNECT")  # as RFC 8441 has a WebSocket
-        caller = self._keys.identify(headers)
+        caller = self._keys.identify(headers, scope["query_string"])
         record.key, record.key_class = caller.name, caller.key_class
+        self._limits.admit(record, "openai")
         raw, query = scope["raw_path"], scope["query_string"]
         prefixed = scope["path"].startswith(paths.PREFIX)
         place = paths.place_of(raw, self._catalog) if prefixed else paths.queried(raw, query)
@@ -317,7 +321,11 @@ async def _relay(response: Response, outlet: Outlet, passed_: Passed, endpoint: 
     headers = [(n, v) for n, v in response.headers if n not in _DROPPED and not n.startswith(_CORS)]
     if (location := response.header(b"location")) is not None:
         headers.append((b"location", _here(location, passed_, endpoint)))
-    headers += [(b"x-request-id", record.id.encode("latin-1")), (b"x-roundhouse-model", record.served_by.encode())]
+    headers += [
+        (b"x-request-id", record.id.encode("latin-1")),
+        *record.headers,
+        (b"x-roundhouse-model", record.served_by.encode()),
+    ]
     if b"event-stream" in (response.header(b"content-type") or b""):
         headers.append((b"x-accel-buffering", b"no"))
     await outlet.send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -343,7 +351,7 @@ async def _fail(outlet: Outlet, record: Record, error: RouterError) -> None:
     """Nothing can be told in the middle of somebody else's format: without its end, the connection is cut."""
     record.status, record.error = error.status, error.message
     if not outlet.started:
-        await send_error(outlet.send, error, [(b"x-request-id", record.id.encode("latin-1"))])
+        await send_error(outlet.send, error, [(b"x-request-id", record.id.encode("latin-1")), *record.headers])
 
 
 def _as_guarded(headers: Sequence[tuple[bytes, bytes]], method: str, path: str) -> Sequence[tuple[bytes, bytes]]:

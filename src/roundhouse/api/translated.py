@@ -72,7 +72,7 @@ class Translated:
         """Serves one request."""
         back = _Back(send, self._errors)
         try:
-            caller = self._keys.identify(scope["headers"])
+            caller = self._keys.identify(scope["headers"], scope["query_string"])
             raw = await self._read(scope, receive, caller)
             translation = await self.translate(scope, raw, caller)
             back.translation = translation

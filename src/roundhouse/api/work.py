@@ -89,7 +89,7 @@ class Work:
     def answer_headers(self, granted: Grant | None) -> Headers:
         """Headers of every answer (spec H)."""
         record = self.record
-        headers = [(b"x-request-id", record.id.encode("latin-1"))]
+        headers = [(b"x-request-id", record.id.encode("latin-1")), *record.headers]
         if granted is not None:
             headers += [
                 (b"x-roundhouse-model", granted.model.encode()),

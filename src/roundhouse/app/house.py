@@ -16,10 +16,10 @@ from starlette.middleware.cors import CORSMiddleware
 import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
-from roundhouse.api.auth import Caller, Keys
 from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
+from roundhouse.api.key_routes import add_keys
 from roundhouse.api.passthrough import PassThrough
 from roundhouse.api.router import Router
 from roundhouse.api.websocket import WebSocketPass
@@ -28,6 +28,7 @@ from roundhouse.app.adoption import Adoption
 from roundhouse.app.apis import add_routes, other_apis
 from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
+from roundhouse.app.keyring import open_keys
 from roundhouse.app.launching import Launchers
 from roundhouse.app.places import Box
 from roundhouse.app.restart import is_restart
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from fastapi import Request
     from starlette.types import ASGIApp
 
+    from roundhouse.api.auth import Caller
     from roundhouse.app.hold import Held
     from roundhouse.config.models import Config, ModelConfig
     from roundhouse.core.model import ModelState
@@ -126,6 +128,8 @@ class House:
         if held is None:
             held = await stack.enter_async_context(hold_engines(config, self._environ))
         self._store = await stack.enter_async_context(Store(config.state_dir / "roundhouse.db"))
+        self.keyholder = await stack.enter_async_context(open_keys(config))
+        self.keys = self.keyholder.keys
         self._responses = await stack.enter_async_context(Responses(config.state_dir / "responses.db"))
         self._shelf = await open_shelf(config, self._log)
         self.upstream = await stack.enter_async_context(Upstream())
@@ -201,9 +205,9 @@ class House:
         self.supervisor.observers += [self.books.saw, self.books.measured, self._swaps.saw, self._wake]
         self.supervisor.observers.append(lambda _event, _actions, _now: self._sessions.look(fleet))
         self.catalog = Catalog(config.models)
-        self.keys = Keys(config.keys, config.models)
         hosts = {split(address)[0] for address in config.listen}
         self.guard = Guard(hosts, config.cors.origins)
+        ended = self.keyholder.counting(self.books.request)
         gateway = Gateway(
             config,
             self.catalog,
@@ -211,14 +215,16 @@ class House:
             Dispatch(self._runnables, self.supervisor, self.upstream, self.effects, self._sessions),
             self.keys,
             self.guard,
-            self.books.request,
+            self.keyholder.limits,
+            ended,
             self._unexpected,
         )
         admin = make_admin(self, roundhouse.__version__)
+        add_keys(admin, self)
         add_routes(admin, self, self._responses)
         passed = PassThrough(
-            self.catalog, self.keys, self.guard, self.supervisor, self.upstream, self.effects, self._sessions,
-            self._objection, self.books.request, self._unexpected, config.limits.body,
+            self.catalog, self.keys, self.guard, self.keyholder.limits, self.supervisor, self.upstream, self.effects,
+            self._sessions, self._objection, ended, self._unexpected, config.limits.body,
         )  # fmt: skip
         others = other_apis(self, gateway, self._responses)
         self.app = self._with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)))
@@ -265,11 +271,11 @@ class House:
 
     def identify(self, request: Request) -> Caller:
         """Who asks."""
-        return self.keys.identify(request.scope["headers"])
+        return self.keys.identify(request.scope["headers"], request.scope["query_string"])
 
     def may_see_health(self, request: Request) -> bool:
         """All of it: without configured keys, with a key, or on this machine and not through a proxy (spec H)."""
-        if not self.config.keys:
+        if not self.keys:
             return True
         peer = request.client.host if request.client else ""
         proxied = any(name in request.headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))

@@ -65,6 +65,11 @@ class Client:
         with self.open("POST", path, body) as response:
             return _parse(read(response), self.url)
 
+    def delete(self, path: str) -> Any:  # noqa: ANN401 - as `get`
+        """The JSON that answers a DELETE. Raises Failed, NotRunning, Refused."""
+        with self.open("DELETE", path, limit=QUICK) as response:
+            return _parse(read(response), self.url)
+
     @contextmanager
     def open(
         self,

@@ -16,6 +16,7 @@ from roundhouse.cli import (
     import_,
     init,
     install,
+    keys,
     load,
     logs,
     models,
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 refused.",
 )
-for group in (init, serve, demo, check, doctor, status, models, load, logs, chat, simulate, install, import_):
+for group in (init, serve, demo, check, doctor, status, models, load, logs, chat, keys, simulate, install, import_):
     group.register(app)
 
 

@@ -21,9 +21,6 @@ def not_yet(config: Config) -> tuple[str, ...]:
 def _top(config: Config) -> Iterator[str]:
     if "reload" in config.model_fields_set and config.reload.watch:
         yield "reload.watch: the file is not watched in this version; restart to apply a change"
-    for api_key in config.keys:
-        if api_key.rate.requests is not None or api_key.rate.tokens is not None:
-            yield f"keys.{api_key.name}.rate: rates are not limited in this version"
 
 
 def _model(model: ModelConfig) -> Iterator[str]:

@@ -1,0 +1,71 @@
+"""API keys over HTTP, for admins: `/api/v1/keys`, `/api/v1/keys/NAME`, `/api/v1/keys/NAME/rotate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastapi import Body, Request, Response
+
+from roundhouse.api.admin import Json
+from roundhouse.config.units import duration
+from roundhouse.errors import BadRequest
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from roundhouse.api.auth import Caller
+    from roundhouse.api.guard import Guard
+    from roundhouse.api.keyholder import Keyholder
+
+NO_STORE = {"cache-control": "no-store"}
+"""With every answer that holds a secret."""
+
+
+class House(Protocol):
+    """What these need of the running program."""
+
+    guard: Guard
+    keyholder: Keyholder
+
+    def identify(self, request: Request) -> Caller:
+        """Who asks; raises Unauthorized."""
+
+
+def add_keys(app: FastAPI, house: House) -> None:
+    """Adds the routes."""
+
+    def require_admin(request: Request) -> None:
+        caller = house.identify(request)
+        if request.method != "GET":
+            house.guard.admin(request.method, request.scope["headers"], caller)
+        caller.require_admin()
+
+    @app.get("/api/v1/keys", tags=["admin"])
+    async def keys(request: Request) -> Response:
+        """All keys without their secrets: what each may do, what is left of its limits, what it has used."""
+        require_admin(request)
+        return Json({"keys": await house.keyholder.told()})
+
+    @app.post("/api/v1/keys", tags=["admin"], status_code=201)
+    async def add(request: Request, wanted: dict[str, Any] = Body()) -> Response:  # noqa: B008  # FastAPI's form
+        """Makes a key: `name`, and what the configuration says of one. Its secret is told here and never again."""
+        require_admin(request)
+        settings = {key: value for key, value in wanted.items() if key != "name"}
+        secret = await house.keyholder.add(str(wanted.get("name") or ""), settings)
+        return Json({"name": wanted["name"], "key": secret}, 201, NO_STORE)
+
+    @app.delete("/api/v1/keys/{name}", tags=["admin"])
+    async def revoke(request: Request, name: str, last: bool = False) -> Response:
+        """Revokes a key, for the next request on; `last=true` also the only one, after which no key is needed."""
+        require_admin(request)
+        return Json({"name": name, "open": await house.keyholder.revoke(name, last=last)})
+
+    @app.post("/api/v1/keys/{name}/rotate", tags=["admin"])
+    async def rotate(request: Request, name: str, grace: str = "") -> Response:
+        """Gives a key another secret; the former one stays good for `grace` (as in `1h`), else for nothing more."""
+        require_admin(request)
+        try:
+            seconds = duration(grace) if grace else 0.0
+        except ValueError as error:
+            raise BadRequest(f"grace: {error}", param="grace") from None
+        return Json({"name": name, "key": await house.keyholder.rotate(name, seconds)}, 200, NO_STORE)
