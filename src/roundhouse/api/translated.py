@@ -12,7 +12,8 @@ from roundhouse.api.reply import JSON, send_error, send_whole
 from roundhouse.api.routes import API, PATH, TRANSLATED
 from roundhouse.core.memory import say
 from roundhouse.core.model import Want
-from roundhouse.errors import BodyTooLarge, RouterError
+from roundhouse.dialects.failures import error_event, error_fields
+from roundhouse.errors import BadRequest, BodyTooLarge, RouterError, Unforeseen, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from roundhouse.dialects.translation import Dialect, Errors, Translation
 
 _REPLACED = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
+
+_ODD = (LookupError, TypeError, AttributeError, ValueError)
+"""What a dialect's reading of an answer fails with that has another shape than OpenAI's."""
 
 
 class Operator(Protocol):
@@ -72,9 +76,17 @@ class Translated:
         """Serves one request."""
         back = _Back(send, self._errors)
         try:
+            await self._serve(scope, receive, back)
+        except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches a client (spec A4)
+            self._gateway.unexpected(scope["path"], error)
+            if not back.begun:
+                await send_error(back.send, Unforeseen(), [])
+
+    async def _serve(self, scope: Scope, receive: Receive, back: _Back) -> None:
+        try:
             caller = self._keys.identify(scope["headers"])
             raw = await self._read(scope, receive, caller)
-            translation = await self.translate(scope, raw, caller)
+            translation = await self._understood(scope, raw, caller)
             back.translation = translation
             if translation.before is not None or translation.path is None:
                 await self._operate(caller, translation, translation.before)
@@ -91,6 +103,13 @@ class Translated:
         if translation.after is not None:
             with suppress(RouterError):  # nobody is left to be told
                 await self._operate(caller, translation, translation.after)
+
+    async def _understood(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
+        """As `translate`; what is nested deeper than a dialect can follow is refused."""
+        try:
+            return await self.translate(scope, raw, caller)
+        except RecursionError:
+            raise BadRequest("The request is nested too deeply.") from None
 
     async def _operate(self, caller: Caller, translation: Translation, want: Want | None) -> None:
         """Whoever may use a model may have it loaded, as a request for it does; to unload it takes `manage`."""
@@ -159,6 +178,11 @@ class _Back:
         self._parts: list[bytes] = []
         self._streams = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was sent that can't be taken back."""
+        return bool(self._head)
+
     async def send(self, message: Message) -> None:
         """Sends on, translated: a stream piece by piece, anything else when it is whole."""
         if message["type"] == "http.response.start":
@@ -180,22 +204,33 @@ class _Back:
     async def _stream(self, message: Message) -> None:
         assert self.translation is not None
         more = bool(message.get("more_body"))
-        out = self.translation.feed(message.get("body", b""))
+        try:
+            out = self.translation.feed(message.get("body", b""))
+        except _ODD:
+            out = self.translation.feed(b"\n\n" + error_event(_odd_answer()))
         if not more:
             out += self.translation.end()
         if out or not more:
             await self._send({"type": "http.response.body", "body": out, "more_body": more})
 
     async def _whole(self, body: bytes) -> None:
-        status = self._head["status"]
-        if status == 200 and self.translation is not None:
-            told = self.translation.whole(body)
-        else:
-            told = self._errors.error(status, _fields(body))
-        await self._send(
-            {**self._head, "headers": [*_with(self._head, JSON[1]), (b"content-length", b"%d" % len(told))]}
-        )
+        status, told = self._told(self._head["status"], body)
+        headers = [*_with(self._head, JSON[1]), (b"content-length", b"%d" % len(told))]
+        await self._send({**self._head, "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": told, "more_body": False})
+
+    def _told(self, status: int, body: bytes) -> tuple[int, bytes]:
+        if status == 200 and self.translation is not None:
+            try:
+                return status, self.translation.whole(body)
+            except _ODD:
+                error = _odd_answer()
+                return error.status, self._errors.error(error.status, error_fields(error))
+        return status, self._errors.error(status, _fields(body))
+
+
+def _odd_answer() -> RouterError:
+    return UpstreamError("The engine's answer is not in the shape of OpenAI's API, so it can't be translated.")
 
 
 def _with(head: Message, content_type: bytes) -> list[tuple[bytes, bytes]]:
