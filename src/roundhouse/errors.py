@@ -96,6 +96,14 @@ class BodyTooLarge(RouterError):
     code = "body_too_large"
 
 
+class BodyTooSlow(RouterError):
+    """The client stopped sending in the middle of its request."""
+
+    status = 408
+    type = "timeout_error"
+    code = "request_timeout"
+
+
 class TooManyRequests(RouterError):
     """A limit of the caller's own key is reached."""
 

@@ -155,7 +155,7 @@ class Fuzz:
         if "Traceback" in log:
             found.append("traceback in the log:\n" + log[log.index("Traceback") :][:3000])
         bad = [line for line in self.running.log_lines() if line.get("level") in {"error", "critical"}]
-        return found + [f"{len(bad)} errors in the log, the first: {bad[0]}"] * bool(bad)
+        return found + [f"{len(bad)} errors in the log, the first: {line}" for line in bad[:1]]
 
 
 def all_answer(port: int) -> list[str]:

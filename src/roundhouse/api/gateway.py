@@ -120,7 +120,7 @@ class Gateway:
         length = declared_length(scope)
         if length is not None and length > limit:
             raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
-        raw = await client.body(limit)
+        raw = await client.body(limit, self._config.limits.body_timeout)
         query = scope["query_string"]
         request = openai.peek(raw, route.operation, model=parameter(query, "model") if query else None)
         record.asked = request.model

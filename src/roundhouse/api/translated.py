@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from roundhouse.api.auth import Caller, Keys
     from roundhouse.api.gateway import Gateway
     from roundhouse.api.guard import Guard
+    from roundhouse.config.models import Limits
     from roundhouse.dialects.translation import Dialect, Errors, Translation
 
 _REPLACED = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
@@ -52,17 +53,17 @@ class Translated:
 
     Args:
         operator: loads and unloads models.
-        limit: most bytes of a body.
+        limits: of bodies.
     """
 
     def __init__(
-        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, errors: Errors
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limits: Limits, errors: Errors
     ) -> None:
         self._gateway = gateway
         self._operator = operator
         self._keys = keys
         self._guard = guard
-        self._limit = limit
+        self._limits = limits
         self._errors = errors
 
     async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
@@ -125,19 +126,19 @@ class Translated:
     async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
         """The body, of whom may send one: a stranger's is not even read."""
         self._guard.relay(scope["method"], scope["headers"], caller)
-        length = declared_length(scope)
-        if length is not None and length > self._limit:
-            raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(self._limit)} (limits.body).")
-        return await Client(receive).body(self._limit)
+        length, limit = declared_length(scope), self._limits.body
+        if length is not None and length > limit:
+            raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
+        return await Client(receive).body(limit, self._limits.body_timeout)
 
 
 class Spoken(Translated):
     """An API whose requests need nothing but themselves to be translated."""
 
     def __init__(
-        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, dialect: Dialect
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limits: Limits, dialect: Dialect
     ) -> None:
-        super().__init__(gateway, operator, keys, guard, limit, dialect)
+        super().__init__(gateway, operator, keys, guard, limits, dialect)
         self._dialect = dialect
 
     async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
