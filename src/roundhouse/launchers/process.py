@@ -217,10 +217,7 @@ class ProcessLauncher:
         self._sockets.discard(place.socket)
 
     def _give_up(self, link: Link, place: Place) -> None:
-        """Has a keeper end now, with whatever it may have started.
-
-        By a signal, as words can be lost: what we have not read when we close makes its end of the connection fail.
-        """
+        """Has a keeper end now; by a signal too, as closing loses our words while an answer of its is unread."""
         link.tell("stop", grace=0)
         link.terminate()
         link.close()
@@ -237,19 +234,16 @@ class ProcessLauncher:
         if spare is not None:
             try:
                 link, place = await spare
-                return await self._attached(link, place)
+                try:
+                    await link.ask("attach", offset=0)
+                except asyncio.CancelledError:
+                    self._give_up(link, place)
+                    raise
             except (OSError, KeeperLost, KeeperRefused) as error:
                 log.info("the spare keeper was lost: %s", error)
+            else:
+                return link, place
         return await self._spawn()
-
-    async def _attached(self, link: Link, place: Place) -> tuple[Link, Place]:
-        """A keeper that was asked whether it is well; one that nobody waits for any more ends."""
-        try:
-            await link.ask("attach", offset=0)
-        except asyncio.CancelledError:
-            self._give_up(link, place)
-            raise
-        return link, place
 
     def _refill(self) -> None:
         if self._wants_spare and self._spare is None:
