@@ -143,8 +143,7 @@ class ProcessLauncher:
         """Starts the engine. Raises LoadFailed with the reason if it can't even be started."""
         try:
             cwd = command.cwd or os.getcwd()  # noqa: PTH109 -- the keeper takes a string
-            link, place = await self._take()
-            return await self._go(link, place, tag, command, cwd)
+            return await self._go(*await self._take(), tag, command, cwd)
         except (OSError, KeeperLost, KeeperRefused) as error:
             raise LoadFailed(f"The keeper process for '{tag.model}' could not be started: {error}") from error
         finally:
@@ -217,8 +216,7 @@ class ProcessLauncher:
         self._sockets.discard(place.socket)
 
     def _give_up(self, link: Link, place: Place) -> None:
-        """Has a keeper end now; by a signal too, as closing loses our words while an answer of its is unread."""
-        link.tell("stop", grace=0)
+        """Has a keeper end now; by a signal, as closing loses our words while an answer of its is unread."""
         link.terminate()
         link.close()
         self._sockets.discard(place.socket)
