@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak test-coload test-engines mutants format lock clean test-openwebui
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -53,6 +53,10 @@ bench-starts: dev  ## what llama-server's flags do to its start and answers, wit
 
 soak: dev  ## the long runs: 100 kills under load, 500 switches with conversations, longer simulations, 1,000 workloads
 	ROUNDHOUSE_SOAK=100 ROUNDHOUSE_SESSIONS=500 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py
+
+FUZZ_MINUTES ?= 60
+fuzz: dev  ## spoilt requests to every route for an hour (FUZZ_MINUTES=5), half of them to a real llama-server; its memory watched
+	$(PYTHON_IN) -m tests.fuzz.run --minutes $(FUZZ_MINUTES) $(FUZZ)
 
 test-coload: dev  ## twice 200 random requests for nine models of which two to four fit, with a real llama-server
 	ROUNDHOUSE_COLOAD=200 $(PYTHON_IN) -m pytest -s --timeout 3600 tests/soak/test_coload.py

@@ -20,10 +20,18 @@ class RouterError(Exception):
     code: str = "internal_error"
 
     def __init__(self, message: str, *, retry_after: float | None = None, param: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        # What a client sent may be quoted in it, and a path that is no UTF-8 has letters that can't be written.
+        self.message = message.encode("utf-8", "replace").decode()
+        super().__init__(self.message)
         self.retry_after = retry_after
         self.param = param
+
+
+class Unforeseen(RouterError):
+    """An exception that nobody foresaw: all that its client is told of it."""
+
+    def __init__(self) -> None:
+        super().__init__("Roundhouse made a mistake; its log has the details.")
 
 
 class ConfigError(RouterError):
@@ -101,6 +109,14 @@ class BodyTooLarge(RouterError):
     status = 413
     type = "invalid_request_error"
     code = "body_too_large"
+
+
+class BodyTooSlow(RouterError):
+    """The client stopped sending in the middle of its request."""
+
+    status = 408
+    type = "timeout_error"
+    code = "request_timeout"
 
 
 class TooManyRequests(RouterError):

@@ -10,6 +10,7 @@ import pytest
 from roundhouse.api.auth import Caller
 from roundhouse.api.routes import API, PATH, ROUTES
 from roundhouse.api.translated import Spoken
+from roundhouse.config.models import Limits
 from roundhouse.core.model import Want
 from roundhouse.errors import BadRequest, LoadFailed, Unauthorized
 
@@ -31,9 +32,12 @@ class Shout:
         return b"!"
 
     def whole(self, body: bytes) -> bytes:
+        if body == b"odd":
+            raise KeyError("choices")
         return body.upper()
 
 
+FAULTS = {b"deep": RecursionError("deep"), b"odd": KeyError("odd")}
 WISHES = {b"load": (Want.LOAD, None), b"unload": (Want.UNLOAD, None), b"hi, and go": (None, Want.UNLOAD)}
 
 
@@ -43,6 +47,8 @@ class Shouting:
     def translate(self, path, headers, raw):
         if raw == b"bad":
             raise BadRequest("Not so.")
+        if raw in FAULTS:
+            raise FAULTS[raw]
         before, after = WISHES.get(raw, (None, None))
         return Shout(b"openai:" + raw, before, after)
 
@@ -75,7 +81,11 @@ class Wire:
     async def send(self, message):
         self.sent.append(message)
 
-    async def gateway(self, scope, receive, send, route):
+    def unexpected(self, where, error):
+        self.done.append(f"told of {error!r}")
+
+    async def __call__(self, scope, receive, send, route):
+        """As the gateway."""
         self.got = SimpleNamespace(scope=scope, route=route, body=await receive(), then=await receive())
         for message in self.answer:
             await send(message)
@@ -98,7 +108,7 @@ class Wire:
 
     async def run(self):
         guard = SimpleNamespace(relay=lambda *_: None)
-        spoken = Spoken(self.gateway, self, SimpleNamespace(identify=self.identify), guard, 100, Shouting())
+        spoken = Spoken(self, self, SimpleNamespace(identify=self.identify), guard, Limits(body=100), Shouting())
         await spoken(self.scope, self.receive, self.send)
         head, *parts = self.sent
         return head["status"], dict(head["headers"]), [part["body"] for part in parts]
@@ -215,3 +225,22 @@ async def test_a_strangers_body_is_not_read():
     wire = Wire(known=False)
     await wire.run()
     assert wire.left == 0
+
+
+async def test_a4_a_request_nested_too_deeply_to_follow_is_refused():
+    status, _, parts = await Wire(body=b"deep").run()
+    assert (status, parts) == (400, [b"400 THE REQUEST IS NESTED TOO DEEPLY."])
+
+
+async def test_a4_a_mistake_of_ours_is_told_in_the_dialect_and_to_the_log():
+    wire = Wire(body=b"odd")
+    status, _, parts = await wire.run()
+    assert (status, parts) == (500, [b"500 ROUNDHOUSE MADE A MISTAKE; ITS LOG HAS THE DETAILS."])
+    assert wire.done == ["told of KeyError('odd')"]
+
+
+async def test_a4_an_answer_in_another_shape_is_the_engines_fault():
+    status, headers, parts = await Wire(head(200, b"application/json"), part(b"odd")).run()
+    assert status == 502
+    assert parts[0].startswith(b"502 THE ENGINE'S ANSWER IS NOT IN THE SHAPE")
+    assert headers[b"content-length"] == b"%d" % len(parts[0])

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from roundhouse.errors import ConfigError, LoadFailed
+from roundhouse.launchers.link import Link
 from roundhouse.launchers.process import ProcessLauncher, default_runtime_dir, engine_environment
 from roundhouse.ports import Command, Exit, Tag
 from tests.support.processes import ROLES, Watched, none_left, survivors
@@ -485,11 +486,33 @@ async def test_spare_of_a_killed_roundhouse_ends_at_once(make, controller, insta
         assert none_left(install) == []
 
 
-async def test_cancelled_start_leaves_nothing(make, install):
+@pytest.mark.parametrize("answer", [0, 1, 2], ids=["at once", "while the keeper is asked", "while it starts"])
+async def test_cancelled_start_leaves_nothing(make, install, monkeypatch, answer):
+    """However far it was: also when the keeper has answered, and nobody reads it any more."""
     async with make(orphan_grace=60) as launcher:
+        reached, count, ask = asyncio.Event(), 0, Link.ask
+
+        async def unread(link, do, **fields):
+            nonlocal count
+            count += 1
+            if count != answer + 1:  # the first is the spare's own
+                return await ask(link, do, **fields)
+            link.tell(do, **fields)
+            while not link._reader._buffer:
+                await asyncio.sleep(0.01)
+            reached.set()
+            return await asyncio.Event().wait()
+
+        if answer:
+            monkeypatch.setattr(Link, "ask", unread)
         task = asyncio.get_running_loop().create_task(launcher.start(TAG, WAITING))
-        for _ in range(3):
-            await asyncio.sleep(0)
+        if answer:
+            async with asyncio.timeout(30):
+                await reached.wait()
+            monkeypatch.setattr(Link, "ask", ask)
+        else:
+            for _ in range(3):
+                await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
     assert await asyncio.to_thread(none_left, install) == []

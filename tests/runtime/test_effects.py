@@ -70,8 +70,8 @@ class Upstream:
         pass
 
 
-async def memory_of_a_load(lines: list[str]) -> int | None:
-    """What was told of a model that said these lines."""
+def carried_out(lines: list[str]) -> tuple[Effects, asyncio.Queue[Any]]:
+    """Effects of a model that says these lines, and the events that they tell."""
     config = ModelConfig(id="m", path=Path("/m.gguf"), engine="llamacpp", launcher="process")
 
     async def nothing() -> None:
@@ -96,11 +96,17 @@ async def memory_of_a_load(lines: list[str]) -> int | None:
         lambda _port: (),
     )
     journal = SimpleNamespace(loaded=lambda *_: None, exited=lambda *_, **__: None, read_ahead=lambda *_: None)
-    told: list[int] = []
     events: asyncio.Queue[Any] = asyncio.Queue()
     effects = Effects({"m": runnable}, Upstream(), journal, asyncio.get_running_loop().time, lambda *_: None)
-    effects.memory_told = lambda _instance, size: told.append(size)
     effects.post = events.put_nowait
+    return effects, events
+
+
+async def memory_of_a_load(lines: list[str]) -> int | None:
+    """What was told of a model that said these lines."""
+    effects, events = carried_out(lines)
+    told: list[int] = []
+    effects.memory_told = lambda _instance, size: told.append(size)
     effects.do(Start(1, "m", {}))
     while not isinstance(await events.get(), BecameReady):
         pass
@@ -113,3 +119,17 @@ async def memory_of_a_load(lines: list[str]) -> int | None:
 @pytest.mark.parametrize(("lines", "size"), [(TOLD, 1264 * 2**20), (TOLD[:2], None), ([], None)])
 async def test_d1_what_an_engine_logs_of_its_memory_is_told(lines, size):
     assert await asyncio.wait_for(memory_of_a_load(lines), 10) == size
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+async def test_d9_a_load_that_is_unloaded_at_once_is_told_as_gone(steps):
+    """Found by `make fuzz`: one that was stopped before it had a process stayed `stopping` for good."""
+    effects, events = carried_out(TOLD)
+    effects.do(Start(1, "m", {}))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    effects.do(Stop(1, "m", "at once"))
+    async with asyncio.timeout(10):
+        while not isinstance(event := await events.get(), Exited):
+            pass
+    assert event.expected

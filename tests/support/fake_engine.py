@@ -106,7 +106,7 @@ class Engine:
             return self.about(path, writer)
         self.number += 1
         number = self.number
-        self.note("request", number=number, path=path, headers=headers, body=body.decode())
+        self.note("request", number=number, path=path, headers=headers, body=body.decode(errors="replace"))
         answer = asyncio.get_running_loop().create_task(self.answer(path, body, writer))
         gone = asyncio.get_running_loop().create_task(reader.read(1))
         await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -129,8 +129,14 @@ class Engine:
         return True
 
     async def answer(self, path: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
-        asked = json.loads(body)
-        script = Script(**asked.get("fake", {}))
+        try:
+            asked = json.loads(body)
+            script = Script(**asked.get("fake", {}))
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:  # as engines say it of bad requests
+            told = {"error": {"code": 400, "message": f"bad request: {error}", "type": "invalid_request_error"}}
+            write_whole(writer, 400, json.dumps(told).encode())
+            await writer.drain()
+            return True
         if script.gate and not script.gate_after:
             await gate(script.gate)
         if script.hang:
@@ -149,7 +155,7 @@ class Engine:
     async def stream(self, asked: dict, script: Script, writer: asyncio.StreamWriter, *, chat: bool) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         shape = {"id": "chatcmpl-fake", "object": "chat.completion.chunk" if chat else "text_completion", "created": 1}
-        shape["model"] = asked["model"]
+        shape["model"] = asked.get("model")
 
         async def say(delta: object, end: str | None = None) -> None:
             text = (
@@ -219,7 +225,7 @@ def whole(asked: dict, script: Script, path: str) -> dict:
     if path.endswith("embeddings"):
         vector = {"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}
         figures = {"prompt_tokens": 3, "total_tokens": 3}
-        return {"object": "list", "data": [vector], "model": asked["model"], "usage": figures}
+        return {"object": "list", "data": [vector], "model": asked.get("model"), "usage": figures}
     if path.endswith("tokenize"):
         return {"tokens": [1, 2, 3]}
     text = "".join(script.texts())

@@ -15,7 +15,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from roundhouse.dialects.failures import error_body
-from roundhouse.errors import BadRequest, MethodNotAllowed, NotFound, RouterError
+from roundhouse.errors import BadRequest, MethodNotAllowed, NotFound, RouterError, Unforeseen
 from roundhouse.observe.bus import LOST, RESET
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, _error: Exception) -> Response:  # the server logs it
-        return await ours(request, RouterError("Roundhouse made a mistake; its log has the details."))
+        return await ours(request, Unforeseen())
 
 
 def _is_ollamas(path: str) -> bool:

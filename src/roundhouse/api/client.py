@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from roundhouse.errors import BadRequest, BodyTooLarge
+from roundhouse.errors import BadRequest, BodyTooLarge, BodyTooSlow
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope
+    from starlette.requests import Request
+    from starlette.types import Message, Receive, Scope
 
 from roundhouse.core.memory import say
+
+SMALL, SMALL_WITHIN = 1 << 20, 10.0
+"""Most bytes of an order's body, and seconds of silence in it."""
 
 
 class Client:
@@ -28,17 +32,22 @@ class Client:
         self._owner: asyncio.Task[object] | None = None
         self.gone = False
 
-    async def body(self, limit: int) -> bytes:
+    async def body(self, limit: int, patience: float) -> bytes:
         """The whole request body.
+
+        Args:
+            limit: most bytes.
+            patience: seconds of silence in the middle of it.
 
         Raises:
             BodyTooLarge: it is over `limit` bytes.
+            BodyTooSlow: nothing more of it came.
             BadRequest: the client left in the middle of it.
         """
         parts: list[bytes] = []
         size = 0
         while True:
-            message = await self._receive()
+            message = await _within(patience, self._receive)
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise BadRequest("The client left before its request was complete.")
@@ -68,6 +77,21 @@ class Client:
         self.gone = True
         if self._owner is not None:
             self._owner.cancel()
+
+
+async def _within(patience: float, receive: Receive) -> Message:
+    try:
+        async with asyncio.timeout(patience):
+            return await receive()
+    except TimeoutError:
+        raise BodyTooSlow(
+            f"Nothing more of the request's body came for {patience:.0f} s, the limit (limits.body_timeout)."
+        ) from None
+
+
+async def small_body(request: Request) -> bytes:
+    """The body of an order, which names a model and little else. Raises as `Client.body`."""
+    return await Client(request.receive).body(SMALL, SMALL_WITHIN)
 
 
 def declared_length(scope: Scope) -> int | None:

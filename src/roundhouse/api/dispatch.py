@@ -101,6 +101,12 @@ class Dispatch:
         taken = meter is not None and status in {0, 200, 499}  # 0: its client left while it was answered
         self._sessions.left(grant.instance, seat, meter.timings if meter is not None else None, tokens, good=taken)
 
+    async def refusal(self, response: Response, limit: int) -> bytes:
+        """What an engine says instead of an answer, without its key, which it may have repeated (spec F4)."""
+        answer = await response.read_all(limit)
+        await response.aclose()
+        return self._engines.hide(answer.decode("utf-8", "replace")).encode()
+
     async def has_ended(self, grant: Grant) -> bool:
         """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""
         return self.models[grant.model].remote is None and await self._engines.ends(grant.instance, NOTICE_SECONDS)

@@ -6,6 +6,7 @@ The only place where a request, a lease and an upstream stream meet. Knows nothi
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from dataclasses import replace
@@ -26,7 +27,7 @@ from roundhouse.core.model import Phase, Ticket
 from roundhouse.dialects import chores, openai
 from roundhouse.dialects.failures import error_event
 from roundhouse.dialects.sse import DONE
-from roundhouse.errors import BodyTooLarge, LoadFailed, RouterError, ShuttingDown, Unsupported
+from roundhouse.errors import BodyTooLarge, LoadFailed, RouterError, ShuttingDown, Unforeseen, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from roundhouse.api.routes import Route
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog, Match
+
+_PRIORITY = re.compile(rb"-?[0-9]{1,9}")
 
 
 class Gateway:
@@ -73,7 +76,7 @@ class Gateway:
         self._guard = guard
         self._limits = limits
         self._keep_books = keep_books
-        self._unexpected = unexpected
+        self.unexpected = unexpected
         # Ids differ between runs by the first part, within one by the second: no system call for each.
         self._run = secrets.token_hex(4)
         self._count = 0
@@ -100,8 +103,8 @@ class Gateway:
             asyncio.current_task().uncancel()  # type: ignore[union-attr]  # we run in a task
             record.status = record.status or 499
         except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches a client (spec A4)
-            self._unexpected(record.id, error)
-            await self._fail(outlet, record, RouterError("Roundhouse made a mistake; its log has the details."))
+            self.unexpected(record.id, error)
+            await self._fail(outlet, record, Unforeseen())
         finally:
             client.unwatch()
             record.total_s = self._supervisor.now() - record.arrived
@@ -121,7 +124,7 @@ class Gateway:
         length = declared_length(scope)
         if length is not None and length > limit:
             raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
-        raw = await client.body(limit)
+        raw = await client.body(limit, self._config.limits.body_timeout)
         query = scope["query_string"]
         request = openai.peek(raw, route.operation, model=parameter(query, "model") if query else None)
         record.asked = request.model
@@ -150,8 +153,8 @@ class Gateway:
     ) -> Ticket:
         priority = caller.priority or match.model.priority
         if caller.admin or caller.trusted:
-            asked = headers.get(b"x-roundhouse-priority", b"")
-            priority = int(asked) if asked.lstrip(b"-").isdigit() else priority
+            asked = _priority(headers.get(b"x-roundhouse-priority", b""))
+            priority = priority if asked is None else asked
         return Ticket(
             self._supervisor.next_ticket(),
             match.model.id,
@@ -200,6 +203,11 @@ def _task(headers: dict[bytes, bytes], request: openai.ChatRequest) -> str:
     """The name of the background task that a request is; '' if it is none (spec D7). Headers go before shapes."""
     said = chores.stated(headers)
     return request.task if said is None else said
+
+
+def _priority(said: bytes) -> int | None:
+    """The priority that a header asks for; None where it is no number that the store could hold."""
+    return int(said) if _PRIORITY.fullmatch(said) else None
 
 
 def _address(scope: Scope) -> str:

@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 
 from roundhouse import __version__
 from roundhouse.api.admin import FEED_HEADERS, FEED_PING, Json
+from roundhouse.api.client import small_body
 from roundhouse.core.model import Kind
 from roundhouse.errors import BadRequest
 from roundhouse.observe.bus import LOST, RESET
@@ -97,8 +98,9 @@ async def _wanted(house: House, request: Request) -> str:
     caller = house.identify(request)
     house.guard.admin(request.method, request.scope["headers"], caller)
     caller.require_manage()
+    raw = await small_body(request)
     try:
-        name = orjson.loads(await request.body())["model"]
+        name = orjson.loads(raw)["model"]
     except (ValueError, LookupError, TypeError):
         name = None
     if not isinstance(name, str):

@@ -15,6 +15,7 @@ import orjson
 from fastapi import Request, Response  # noqa: TC002  FastAPI reads the annotations of its endpoints
 
 from roundhouse.api.admin import Json
+from roundhouse.api.client import small_body
 from roundhouse.errors import BadRequest, Unsupported
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add_ollama(app: FastAPI, house: House) -> None:
     async def show(request: Request) -> Response:
         """One model."""
         caller = _caller(house, request)
-        name = _name(await request.body())
+        name = _name(await small_body(request))
         return Json(_shown(house.model(caller, _known(house, caller, name))))
 
     for word in REFUSED:

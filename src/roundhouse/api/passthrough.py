@@ -25,7 +25,16 @@ from roundhouse.api.upload import Upload
 from roundhouse.core.memory import say
 from roundhouse.core.model import Phase, Ticket
 from roundhouse.engines.openai import passed
-from roundhouse.errors import BodyTooLarge, Forbidden, LoadFailed, NotLoaded, RouterError, ShuttingDown, UpstreamError
+from roundhouse.errors import (
+    BodyTooLarge,
+    Forbidden,
+    LoadFailed,
+    NotLoaded,
+    RouterError,
+    ShuttingDown,
+    Unforeseen,
+    UpstreamError,
+)
 from roundhouse.runtime.upstream import Unreachable
 
 if TYPE_CHECKING:
@@ -132,7 +141,7 @@ class PassThrough:
                 record.status = 499
             except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches a client (spec A4)
                 self._unexpected(record.id, error)
-                await _fail(outlet, record, RouterError("Roundhouse made a mistake; its log has the details."))
+                await _fail(outlet, record, Unforeseen())
             finally:
                 upload.stop()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from roundhouse.api.gateway import Gateway
     from roundhouse.api.guard import Guard
     from roundhouse.api.translated import Operator
+    from roundhouse.config.models import Limits
     from roundhouse.dialects.translation import Translation
     from roundhouse.observe.responses import Responses
 
@@ -44,9 +45,9 @@ class Remembering(Translated):
     """Serves `POST /v1/responses`."""
 
     def __init__(
-        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, store: Responses
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limits: Limits, store: Responses
     ) -> None:
-        super().__init__(gateway, operator, keys, guard, limit, OpenAiErrors())
+        super().__init__(gateway, operator, keys, guard, limits, OpenAiErrors())
         self._store = store
 
     async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:

@@ -87,8 +87,7 @@ class Stream:
 
     async def _refused(self, response: Response, grant: Grant) -> None:
         """The engine did not begin a stream: its own status if the head is not out yet, else an error event."""
-        answer = await response.read_all(ERROR_LIMIT)
-        await response.aclose()
+        answer = await self._dispatch.refusal(response, ERROR_LIMIT)
         if response.status == 200:
             raise UpstreamError("The engine answered a request for a stream with something else.")
         error = upstream_error(response.status, answer)

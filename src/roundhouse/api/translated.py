@@ -12,7 +12,8 @@ from roundhouse.api.reply import JSON, send_error, send_whole
 from roundhouse.api.routes import API, PATH, TRANSLATED
 from roundhouse.core.memory import say
 from roundhouse.core.model import Want
-from roundhouse.errors import BodyTooLarge, RouterError
+from roundhouse.dialects.failures import error_event, error_fields
+from roundhouse.errors import BadRequest, BodyTooLarge, RouterError, Unforeseen, UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from roundhouse.api.auth import Caller, Keys
     from roundhouse.api.gateway import Gateway
     from roundhouse.api.guard import Guard
+    from roundhouse.config.models import Limits
     from roundhouse.dialects.translation import Dialect, Errors, Translation
 
 _REPLACED = frozenset({b"content-length", b"content-type", b"transfer-encoding"})
+
+_ODD = (LookupError, TypeError, AttributeError, ValueError)
+"""What a dialect's reading of an answer fails with that has another shape than OpenAI's."""
 
 
 class Operator(Protocol):
@@ -48,17 +53,17 @@ class Translated:
 
     Args:
         operator: loads and unloads models.
-        limit: most bytes of a body.
+        limits: of bodies.
     """
 
     def __init__(
-        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, errors: Errors
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limits: Limits, errors: Errors
     ) -> None:
         self._gateway = gateway
         self._operator = operator
         self._keys = keys
         self._guard = guard
-        self._limit = limit
+        self._limits = limits
         self._errors = errors
 
     async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
@@ -72,9 +77,17 @@ class Translated:
         """Serves one request."""
         back = _Back(send, self._errors)
         try:
+            await self._serve(scope, receive, back)
+        except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches a client (spec A4)
+            self._gateway.unexpected(scope["path"], error)
+            if not back.begun:
+                await send_error(back.send, Unforeseen(), [])
+
+    async def _serve(self, scope: Scope, receive: Receive, back: _Back) -> None:
+        try:
             caller = self._keys.identify(scope["headers"], scope["query_string"])
             raw = await self._read(scope, receive, caller)
-            translation = await self.translate(scope, raw, caller)
+            translation = await self._understood(scope, raw, caller)
             back.translation = translation
             if translation.before is not None or translation.path is None:
                 await self._operate(caller, translation, translation.before)
@@ -92,6 +105,13 @@ class Translated:
             with suppress(RouterError):  # nobody is left to be told
                 await self._operate(caller, translation, translation.after)
 
+    async def _understood(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
+        """As `translate`; what is nested deeper than a dialect can follow is refused."""
+        try:
+            return await self.translate(scope, raw, caller)
+        except RecursionError:
+            raise BadRequest("The request is nested too deeply.") from None
+
     async def _operate(self, caller: Caller, translation: Translation, want: Want | None) -> None:
         """Whoever may use a model may have it loaded, as a request for it does; to unload it takes `manage`."""
         caller.require_api(self._errors.name)
@@ -106,19 +126,19 @@ class Translated:
     async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
         """The body, of whom may send one: a stranger's is not even read."""
         self._guard.relay(scope["method"], scope["headers"], caller)
-        length = declared_length(scope)
-        if length is not None and length > self._limit:
-            raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(self._limit)} (limits.body).")
-        return await Client(receive).body(self._limit)
+        length, limit = declared_length(scope), self._limits.body
+        if length is not None and length > limit:
+            raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
+        return await Client(receive).body(limit, self._limits.body_timeout)
 
 
 class Spoken(Translated):
     """An API whose requests need nothing but themselves to be translated."""
 
     def __init__(
-        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limit: int, dialect: Dialect
+        self, gateway: Gateway, operator: Operator, keys: Keys, guard: Guard, limits: Limits, dialect: Dialect
     ) -> None:
-        super().__init__(gateway, operator, keys, guard, limit, dialect)
+        super().__init__(gateway, operator, keys, guard, limits, dialect)
         self._dialect = dialect
 
     async def translate(self, scope: Scope, raw: bytes, caller: Caller) -> Translation:
@@ -159,6 +179,11 @@ class _Back:
         self._parts: list[bytes] = []
         self._streams = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was sent that can't be taken back."""
+        return bool(self._head)
+
     async def send(self, message: Message) -> None:
         """Sends on, translated: a stream piece by piece, anything else when it is whole."""
         if message["type"] == "http.response.start":
@@ -180,22 +205,33 @@ class _Back:
     async def _stream(self, message: Message) -> None:
         assert self.translation is not None
         more = bool(message.get("more_body"))
-        out = self.translation.feed(message.get("body", b""))
+        try:
+            out = self.translation.feed(message.get("body", b""))
+        except _ODD:
+            out = self.translation.feed(b"\n\n" + error_event(_odd_answer()))
         if not more:
             out += self.translation.end()
         if out or not more:
             await self._send({"type": "http.response.body", "body": out, "more_body": more})
 
     async def _whole(self, body: bytes) -> None:
-        status = self._head["status"]
-        if status == 200 and self.translation is not None:
-            told = self.translation.whole(body)
-        else:
-            told = self._errors.error(status, _fields(body))
-        await self._send(
-            {**self._head, "headers": [*_with(self._head, JSON[1]), (b"content-length", b"%d" % len(told))]}
-        )
+        status, told = self._told(self._head["status"], body)
+        headers = [*_with(self._head, JSON[1]), (b"content-length", b"%d" % len(told))]
+        await self._send({**self._head, "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": told, "more_body": False})
+
+    def _told(self, status: int, body: bytes) -> tuple[int, bytes]:
+        if status == 200 and self.translation is not None:
+            try:
+                return status, self.translation.whole(body)
+            except _ODD:
+                error = _odd_answer()
+                return error.status, self._errors.error(error.status, error_fields(error))
+        return status, self._errors.error(status, _fields(body))
+
+
+def _odd_answer() -> RouterError:
+    return UpstreamError("The engine's answer is not in the shape of OpenAI's API, so it can't be translated.")
 
 
 def _with(head: Message, content_type: bytes) -> list[tuple[bytes, bytes]]:

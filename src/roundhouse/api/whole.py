@@ -47,7 +47,7 @@ async def answer_whole(dispatch: Dispatch, work: Work, lease: Lease, outlet: Out
         meter = Meter(work.record.arrived, work.record.queue_s, work.record.load_s)
         work.record.meter = meter
         if response.status != 200:
-            await _refused(work, grant, response, outlet)
+            await _refused(dispatch, work, grant, response, outlet)
         elif gather and b"event-stream" in (response.header(b"content-type") or b""):
             answer = await _gathered(dispatch, work, response, meter)
             await _send(dispatch, work, grant, outlet, answer, meter, JSON[1])
@@ -114,9 +114,8 @@ def _changed(answer: bytes, found: dict[str, Any], changes: dict[str, bytes | No
     return orjson.dumps(found)
 
 
-async def _refused(work: Work, grant: Grant, response: Response, outlet: Outlet) -> None:
-    answer = await response.read_all(ANSWER_LIMIT)
-    await response.aclose()
+async def _refused(dispatch: Dispatch, work: Work, grant: Grant, response: Response, outlet: Outlet) -> None:
+    answer = await dispatch.refusal(response, ANSWER_LIMIT)
     work.record.status = response.status
     work.record.error = upstream_error(response.status, answer).message
     await send_whole(

@@ -46,7 +46,7 @@ def other_apis(house: House, gateway: Gateway, store: Responses) -> dict[str, AS
             return model.engine == "llamacpp" and house.is_loaded(model.id)
         return False
 
-    common = gateway, house, house.keys, house.guard, house.config.limits.body
+    common = gateway, house, house.keys, house.guard, house.config.limits
     speaks_ollama = Spoken(*common, ollama.Ollama(house.catalog.__contains__, time.time))
     speaks_anthropic = Spoken(*common, anthropic.Anthropic(counts))
     return {

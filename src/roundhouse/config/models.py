@@ -69,6 +69,8 @@ class Limits(Section):
     """Largest sum of request headers."""
     header_timeout: Duration = 10.0
     """Time a client has for sending its headers."""
+    body_timeout: Duration = 60.0
+    """Longest silence in the middle of a request body."""
 
 
 class Shutdown(Section):

@@ -91,10 +91,21 @@ class Aggregator:
             raise error
         self.meter.note(chunk)
         self._fields.add((key, value) for key, value in chunk.items() if key not in _NOT_KEPT)
-        for part in chunk.get("choices") or ():
-            choice = self._choices.setdefault(part.get("index", 0), _Choice(part.get("index", 0)))
+        for part in _objects(chunk.get("choices")):
+            index = _index(part, 0)
+            choice = self._choices.setdefault(index, _Choice(index))
             if choice.add(part):
                 self.meter.token(now)
+
+
+def _objects(parts: object) -> list[Mapping[str, Any]]:
+    """Those of a list that can be read."""
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def _index(part: Mapping[str, Any], otherwise: int) -> int:
+    found = part.get("index")
+    return found if isinstance(found, int) else otherwise
 
 
 class _Choice:
@@ -142,8 +153,8 @@ class _Choice:
     def _delta(self, delta: Mapping[str, Any]) -> bool:
         calls, function = delta.get("tool_calls"), delta.get("function_call")
         text = self._message.add((key, value) for key, value in delta.items() if key not in _CALLS)
-        for position, part in enumerate(calls if isinstance(calls, list) else ()):
-            self._calls.setdefault(part.get("index", position), _Call()).add(part)
+        for position, part in enumerate(_objects(calls)):
+            self._calls.setdefault(_index(part, position), _Call()).add(part)
             text = True
         if isinstance(function, dict):
             text |= self._function.add(function.items())

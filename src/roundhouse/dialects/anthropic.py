@@ -125,7 +125,7 @@ class Message:
     def __init__(self, fields: Mapping[str, Any], model: str) -> None:
         self.path: str | None = CHAT
         self.model = model
-        self.body = orjson.dumps(chat_of(fields, model))
+        self.body = body.written(chat_of(fields, model))
         self._splitter = sse.Splitter()
         self._started = False
         self._ended = False

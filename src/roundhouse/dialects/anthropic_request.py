@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from roundhouse.dialects.body import written
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _blocks(content: object, where: str) -> Iterator[Mapping[str, Any]]:
 
 def _messages(message: object) -> Iterator[dict[str, Any]]:
     """One message of Anthropic's as OpenAI's: results of tools are messages of their own there, and come first."""
-    if not isinstance(message, dict) or message.get("role") not in {"user", "assistant", "system"}:
+    if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
         raise BadRequest("messages: each needs a role of user or assistant", param="messages")
     content = message.get("content")
     if isinstance(content, str):
@@ -92,7 +91,7 @@ def _assistant(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _call(block: Mapping[str, Any]) -> dict[str, Any]:
-    function = {"name": str(block.get("name", "")), "arguments": orjson.dumps(block.get("input") or {}).decode()}
+    function = {"name": str(block.get("name", "")), "arguments": written(block.get("input") or {}, "messages").decode()}
     return {"id": str(block.get("id", "")), "type": "function", "function": function}
 
 
@@ -137,7 +136,7 @@ def _tools(fields: Mapping[str, Any]) -> dict[str, Any]:
     name = choice.get("type")
     if name == "tool":
         told["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-    elif name in _CHOICES:
+    elif isinstance(name, str) and name in _CHOICES:
         told["tool_choice"] = _CHOICES[name]
     if choice.get("disable_parallel_tool_use"):
         told["parallel_tool_calls"] = False
@@ -157,7 +156,7 @@ def _thinking(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A budget has no counterpart; that it thinks at all is the template's business where nothing is said."""
     wanted, output = fields.get("thinking"), fields.get("output_config")
     told: dict[str, Any] = {}
-    if isinstance(wanted, dict) and wanted.get("type") in {"enabled", "disabled"}:
+    if isinstance(wanted, dict) and wanted.get("type") in ("enabled", "disabled"):
         told["chat_template_kwargs"] = {"enable_thinking": wanted["type"] == "enabled"}
     if isinstance(output, dict) and isinstance(output.get("effort"), str):
         told["reasoning_effort"] = output["effort"]

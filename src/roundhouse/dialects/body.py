@@ -58,6 +58,18 @@ class RequestBody:
         return cls(raw, fields)
 
 
+def written(value: object, where: str | None = None) -> bytes:
+    """What a client sent, as JSON again; `where` is its field.
+
+    Raises:
+        BadRequest: it is nested deeper than can be written (254 levels; 1024 can be read).
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # all that orjson raises; what it has read it can write but for the depth
+        raise BadRequest(f"{where or 'The request'} is nested too deeply.", param=where) from None
+
+
 def _what_is_wrong(raw: bytes, error: orjson.JSONDecodeError) -> str:
     if not raw.strip():
         return "The request body is empty; it must be a JSON object."

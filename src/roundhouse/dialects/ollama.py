@@ -75,7 +75,7 @@ class Answer:
     def __init__(self, path: str, request: dict[str, Any], now: Callable[[], float], fields: Mapping[str, Any]) -> None:
         self.path: str | None = path
         self.model = str(request["model"])
-        self.body = orjson.dumps(request)
+        self.body = body.written(request)
         self.before: Want | None = None
         self.after = Want.UNLOAD if _is_zero(fields.get("keep_alive")) else None
         self._now = now
@@ -281,12 +281,11 @@ def _messages(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:
             raise BadRequest("each message must be an object with a role", param="messages")
         told: dict[str, Any] = {"role": message["role"], "content": _content(message)}
         calls = []
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") or {} if isinstance(call, dict) else {}
+        for function in _functions(message.get("tool_calls")):
             number += 1
             open_calls.append((f"call_{number}", str(function.get("name", ""))))
             arguments = function.get("arguments")
-            arguments = arguments if isinstance(arguments, str) else orjson.dumps(arguments or {}).decode()
+            arguments = arguments if isinstance(arguments, str) else body.written(arguments or {}, "messages").decode()
             calls.append({"id": f"call_{number}", "type": "function", "function": {**function, "arguments": arguments}})
         if calls:
             told["tool_calls"] = calls
@@ -295,6 +294,17 @@ def _messages(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:
         if message.get("thinking"):
             told["reasoning_content"] = message["thinking"]
         yield told
+
+
+def _functions(calls: object) -> Iterator[Mapping[str, Any]]:
+    """The functions of a message's calls."""
+    if not isinstance(calls, list | None):
+        raise BadRequest("tool_calls must be a list", param="messages")
+    for call in calls or ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise BadRequest("each of tool_calls must be an object with a function", param="messages")
+        yield function
 
 
 def _answered(open_calls: list[tuple[str, str]], name: object) -> str:

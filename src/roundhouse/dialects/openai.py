@@ -80,8 +80,11 @@ def prompt_of(request: ChatRequest) -> bytes | None:
         return None
     messages = status.scrub_messages(request.messages) if status.may_hold_lines(request.raw) else None
     head = {key: fields[key] for key in _BEFORE_MESSAGES if fields.get(key)}
-    # Without its last bracket a chat's text goes on where its next turn does.
-    return orjson.dumps(head) + orjson.dumps(messages or request.messages)[:-1]
+    try:
+        # Without its last bracket a chat's text goes on where its next turn does.
+        return orjson.dumps(head) + orjson.dumps(messages or request.messages)[:-1]
+    except TypeError:  # nested deeper than can be written
+        return None
 
 
 def peek(raw: bytes, operation: Operation = Operation.CHAT, *, model: str | None = None) -> ChatRequest:
@@ -181,7 +184,7 @@ def _needed(request: ChatRequest, served_name: str, *, stream_upstream: bool) ->
     if request.operation is Operation.CHAT and status.may_hold_lines(request.raw):
         scrubbed = status.scrub_messages(request.messages)
         if scrubbed is not None:
-            changes["messages"] = orjson.dumps(scrubbed)
+            changes["messages"] = body.written(scrubbed, "messages")
     if request.stream or stream_upstream:
         changes.update(_streaming(request))
     return changes
@@ -197,5 +200,5 @@ def _streaming(request: ChatRequest) -> dict[str, bytes | None]:
     wanted = {**options, "include_usage": True}
     wanted.pop("continuous_usage_stats", None)
     if wanted != options:
-        changes["stream_options"] = orjson.dumps(wanted)
+        changes["stream_options"] = body.written(wanted, "stream_options")
     return changes

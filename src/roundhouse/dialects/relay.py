@@ -234,7 +234,7 @@ class ChatRelay:
     def _note_text(self, chunk: Mapping[str, Any], now: float) -> None:
         for choice in _choices(chunk):
             if _has_text(choice):
-                delta = choice.get("delta") or {}
+                delta = _delta(choice)
                 self._seen_text = True
                 self.meter.token(now)
                 self._tool_calls |= bool(delta.get("tool_calls") or delta.get("function_call"))
@@ -360,8 +360,13 @@ def _choices(chunk: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [choice for choice in found if isinstance(choice, dict)] if isinstance(found, list) else []
 
 
+def _delta(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = choice.get("delta")
+    return found if isinstance(found, dict) else {}
+
+
 def _has_text(choice: Mapping[str, Any]) -> bool:
-    delta = choice.get("delta") or {}
+    delta = _delta(choice)
     return bool(choice.get("text")) or any(delta.get(key) for key in _TEXT_KEYS)
 
 

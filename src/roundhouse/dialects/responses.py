@@ -63,7 +63,8 @@ class Response:
         self.stored = fields.get("store") is not False
         self.said: Messages = [*(earlier or []), *messages_of(fields.get("input"))]
         self._customs = custom_tools(fields)
-        self.body = orjson.dumps(chat_of(fields, model, self.said))
+        self.body = body.written(chat_of(fields, model, self.said))
+        body.written([[[fields]]])  # so deep stand those of its fields that every answer repeats
         self.answer: dict[str, Any] | None = None
         self.told: dict[str, Any] | None = None
         self._fields = fields

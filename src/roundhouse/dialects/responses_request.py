@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
+from roundhouse.dialects.body import written
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def add_item(said: Messages, item: Mapping[str, Any]) -> None:
     match item.get("type", "message"):
         case "message":
             role = "system" if item.get("role") == "developer" else item.get("role")
-            if role not in {"user", "assistant", "system"}:
+            if role not in ("user", "assistant", "system"):
                 raise BadRequest("input: a message needs a role of user, assistant, system or developer", param="input")
             content = _content(item.get("content"))
             if role == "assistant":
@@ -70,7 +69,7 @@ def add_item(said: Messages, item: Mapping[str, Any]) -> None:
             arguments = (
                 item.get("arguments")
                 if kind == "function_call"
-                else orjson.dumps({"input": item.get("input", "")}).decode()
+                else written({"input": item.get("input", "")}, "input").decode()
             )
             function = {
                 "name": str(item.get("name", "")),
@@ -158,7 +157,7 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 def _shape(fields: Mapping[str, Any]) -> dict[str, Any]:
     text = fields.get("text")
     wanted = text.get("format") if isinstance(text, dict) else None
-    if not isinstance(wanted, dict) or wanted.get("type") in {None, "text"}:
+    if not isinstance(wanted, dict) or wanted.get("type") in (None, "text"):
         return {}
     if wanted["type"] == "json_schema":
         schema = {

@@ -122,6 +122,13 @@ class Link:
         """Waits until the keeper process has ended."""
         await readable(self._pidfd)
 
+    def terminate(self) -> None:
+        """SIGTERM to the keeper, on which it ends its engine and itself."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+        except ProcessLookupError:
+            pass  # it has ended already
+
     def kill(self) -> None:
         """SIGKILL to the keeper; with it goes the engine's main process, and the rest must be swept."""
         try:

@@ -143,8 +143,7 @@ class ProcessLauncher:
         """Starts the engine. Raises LoadFailed with the reason if it can't even be started."""
         try:
             cwd = command.cwd or os.getcwd()  # noqa: PTH109 -- the keeper takes a string
-            link, place = await self._take()
-            return await self._go(link, place, tag, command, cwd)
+            return await self._go(*await self._take(), tag, command, cwd)
         except (OSError, KeeperLost, KeeperRefused) as error:
             raise LoadFailed(f"The keeper process for '{tag.model}' could not be started: {error}") from error
         finally:
@@ -178,10 +177,9 @@ class ProcessLauncher:
         return handles
 
     async def _go(self, link: Link, place: Place, tag: Tag, command: Command, cwd: str) -> ProcessHandle:
-        environment = engine_environment(os.environ, command.env, self._install, tag)
+        told = {"argv": command.argv, "cwd": cwd, "tag": asdict(tag), "eof_ends": command.eof_ends}
         try:
-            what = {"argv": command.argv, "env": environment, "cwd": cwd, "eof_ends": command.eof_ends}
-            answer = await link.ask("go", **what, tag=asdict(tag))
+            answer = await link.ask("go", env=engine_environment(os.environ, command.env, self._install, tag), **told)
         except BaseException:
             self._give_up(link, place)
             raise
@@ -218,9 +216,8 @@ class ProcessLauncher:
         self._sockets.discard(place.socket)
 
     def _give_up(self, link: Link, place: Place) -> None:
-        """Has a keeper end now, with whatever it may have started."""
-        link.tell("stop", grace=0)
-        link.tell("release")
+        """Has a keeper end now; by a signal, as closing loses our words while an answer of its is unread."""
+        link.terminate()
         link.close()
         self._sockets.discard(place.socket)
 
@@ -235,7 +232,11 @@ class ProcessLauncher:
         if spare is not None:
             try:
                 link, place = await spare
-                await link.ask("attach", offset=0)
+                try:
+                    await link.ask("attach", offset=0)
+                except asyncio.CancelledError:
+                    self._give_up(link, place)
+                    raise
             except (OSError, KeeperLost, KeeperRefused) as error:
                 log.info("the spare keeper was lost: %s", error)
             else:

@@ -200,8 +200,8 @@ class Effects:
 
     async def _live(self, instance: InstanceId, life: Life) -> None:
         reason, expected = "ended for an unknown reason", False
-        life.kills = await asyncio.to_thread(shortage.kills)
-        try:
+        try:  # around every await: an unload may follow at once, and an instance whose end nobody tells is never gone
+            life.kills = await asyncio.to_thread(shortage.kills)
             if life.handle is None:
                 await self._launch(instance, life)
             if not life.ready:
