@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse import __version__, errors
 from roundhouse.api.admin import make_admin
+from roundhouse.api.dashboard import add_dashboard
 from roundhouse.api.engine_paths import PREFIX, QUERIED
 from roundhouse.api.routes import ROUTES
 from roundhouse.app import sockets
@@ -214,6 +215,7 @@ def routes() -> str:
     relayed = [(f"`POST {path}`", str(route.operation), _words(sorted(route.kinds))) for path, route in ROUTES.items()]
     admin = make_admin(cast("House", None), __version__)
     add_routes(admin, cast("Any", None), cast("Any", None))
+    add_dashboard(admin, cast("Any", None), cast("Any", None))
     own = [
         (f"`{_method(route)} {route.path.replace(':path', '')}`", route.description or "Says that Roundhouse runs.")
         for route in admin.routes
