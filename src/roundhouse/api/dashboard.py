@@ -1,4 +1,4 @@
-"""What the dashboard asks beyond state and feed: the queue, past requests, a model in full, settings, pins (spec G2, H).
+"""What the dashboard asks beyond state and feed: queue, past requests, a model in full, settings, pins (spec G2, H).
 
 All of it needs a key that may manage, once there are keys: it tells of others' requests and of paths on this machine.
 """
@@ -75,9 +75,7 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
         """Past requests, newest first. `before` (seconds since the epoch) continues a list."""
         require(request)
         ok = None if outcome is None else outcome == "ok"
-        return Json(
-            {"requests": await dashboard.requests(model=model, key=key, ok=ok, before=before, limit=limit)}
-        )
+        return Json({"requests": await dashboard.requests(model=model, key=key, ok=ok, before=before, limit=limit)})
 
     @app.get("/api/v1/config", tags=["admin"])
     async def settings(request: Request) -> Response:
@@ -99,6 +97,6 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
 
     @app.get("/api/v1/models/{model:path}", tags=["admin"])
     async def one(request: Request, model: str) -> Response:
-        """One model in full: settings as resolved, what its files say, the command line that runs; secrets are hidden."""
+        """One model in full: settings, what its files say, the command line that runs; secrets are hidden."""
         require(request)
         return Json(dashboard.model(model))
