@@ -62,7 +62,8 @@ def box():
         model |= {"port": port, "preload": False, "set": model.get("set", {}) | {"max_tokens": 60}}
     place.write(
         {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}},
-        devices={"ram": "3GiB"},
+        devices={"ram": "16GiB"},
+        scheduling={"linger": "0s"},
         engines={"llamacpp": {"binary": str(server)}},
     )
     with Running(place) as running:

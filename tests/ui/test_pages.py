@@ -93,7 +93,7 @@ def test_requests_are_listed_filtered_and_taken_apart(box, opened):
 def test_a_model_in_full_with_its_log(box, opened):
     ask(box, "POST", f"/api/v1/models/{SMOL}/load")
     page = opened(f"{box.url}#models/{SMOL}")
-    page.get_by_text("llama-server").first.wait_for()
+    page.locator("pre:not(.log)", has_text=".gguf").wait_for()
     until(lambda: len(page.locator(".log").inner_text()) > 500)
     page.get_by_role("searchbox", name="Search the log").fill("no such line")
     page.get_by_text("No line has this.").wait_for()

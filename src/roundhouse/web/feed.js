@@ -35,7 +35,8 @@ const words = {
 
 function take(kind, data) {
   const model = picture.models[data.model];
-  if (kind === "snapshot") Object.assign(picture, data, { at: Date.now() });
+  // Its `queue` is a bare count; who waits is read apart.
+  if (kind === "snapshot") Object.assign(picture, data, { queue: picture.queue, at: Date.now() });
   else if (kind === "devices") for (const [id, told] of Object.entries(data)) Object.assign(picture.devices[id] ?? {}, told);
   else if (kind === "progress" && model) model.progress = { fraction: data.fraction, stage: data.stage };
   else if (kind === "loading" && model) Object.assign(model, { state: "loading", error: null, progress: null });

@@ -63,21 +63,22 @@ function memory(picture) {
       return piece;
     };
     const words = [...held.map(([name, m]) => `${name} ${bytes(m.device[id])}`), `other programs ${bytes(device.foreign)}`, `free ${bytes(Math.max(0, device.total - device.used))}`].join(", ");
-    return h("div", { class: "head" }, h("span", { class: "small" }, `${id} · ${bytes(device.used)} of ${bytes(device.total)}`),
-      Object.assign(h("div", { class: "map", role: "img", "aria-label": `${id}: ${words}` },
+    return h("div", { class: "device" }, h("span", { class: "small" }, `${id} · ${bytes(device.used)} of ${bytes(device.total)}`),
+      h("div", { class: "map", role: "img", "aria-label": `${id}: ${words}` },
         held.map(([name, m]) => part(m.device[id], m.state === "loading" ? "coming" : "", `${name}: ${bytes(m.device[id])}`)),
-        part(device.foreign, "foreign", `other programs: ${bytes(device.foreign)}`))), h("p", { class: "small soft" }, words));
+        part(device.foreign, "foreign", `other programs: ${bytes(device.foreign)}`)), h("p", { class: "small soft" }, words));
   });
 }
 
 export function now(page) {
   const list = new LongList({ label: "Models", id: (item) => item.id, make: modelRow, height: narrow.matches ? 92 : 56 });
   const find = h("input", { type: "search", placeholder: "Filter (press /)", "aria-label": "Filter models", oninput: () => draw(shown) });
-  const count = h("span", { class: "soft small" }), room = h("div", { class: "fall" });
+  const count = h("span", { class: "soft small" }), room = h("div", { class: "device" });
+  const first = h("button", { type: "button", "aria-pressed": "false", onclick: () => { first.setAttribute("aria-pressed", first.getAttribute("aria-pressed") !== "true"); draw(shown); } }, "Active first");
   const queue = h("ul", { class: "plain" }), queued = h("span", { class: "soft small", role: "status" });
   const events = h("ul", { class: "plain events", tabindex: "0", "aria-label": "Events" });
   page.append(
-    h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Models"), count, find), list.element),
+    h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Models"), count, first, find), list.element),
     h("div", { class: "two" },
       h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Queue"), queued), queue),
       h("section", { class: "card" }, h("h2", {}, "Memory"), room)),
@@ -88,8 +89,9 @@ export function now(page) {
     if (!picture) return;
     const wanted = find.value.trim().toLowerCase(), pinned = new Set(picture.queue.pinned);
     const items = Object.entries(picture.models).filter(([id]) => id.toLowerCase().includes(wanted))
-      .map(([id, model]) => ({ id, model, load: picture.queue.loads[id], pinned: pinned.has(id) }))
-      .sort((a, b) => rank[a.model.state] - rank[b.model.state]);
+      .map(([id, model]) => ({ id, model, load: picture.queue.loads[id], pinned: pinned.has(id) }));
+    // Only if wanted: a row that moves while somebody aims at its button is a wrong click.
+    if (first.getAttribute("aria-pressed") === "true") items.sort((a, b) => rank[a.model.state] - rank[b.model.state]);
     list.element.style.height = `${Math.min(420, Math.max(1, items.length) * list.height + 2)}px`;
     list.show(items);
     const all = Object.values(picture.models);
