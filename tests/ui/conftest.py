@@ -59,7 +59,7 @@ def box():
     demo = YAML(typ="safe").load(demo_config(made, "", place.state))
     port, chats = free_port(), {name: demo["models"][name] for name in (SMOL, GEMMA)}
     for model in chats.values():
-        model |= {"port": port, "preload": False, "set": model.get("set", {}) | {"max_tokens": 60}}
+        model |= {"port": port, "preload": False, "set": model.get("set", {}) | {"max_tokens": 24}}
     place.write(
         {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}},
         devices={"ram": "16GiB"},
@@ -74,7 +74,9 @@ def box():
 def ask(box, method: str, path: str, body: object = None):
     connection = http.client.HTTPConnection("127.0.0.1", box.place.port, timeout=120)
     try:
-        connection.request(method, path, None if body is None else json.dumps(body), {"content-type": "application/json"})
+        connection.request(
+            method, path, None if body is None else json.dumps(body), {"content-type": "application/json"}
+        )
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read())
     finally:
@@ -108,7 +110,10 @@ def opened(browser):
         page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-        page.on("request", lambda r: None if r.url.startswith(("http://127.0.0.1:", "data:", "blob:")) else complaints.append(r.url))
+        page.on(
+            "request",
+            lambda r: None if r.url.startswith(("http://127.0.0.1:", "data:", "blob:")) else complaints.append(r.url),
+        )
         if prepare is not None:
             prepare(page)
         pages.append(page)

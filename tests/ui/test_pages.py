@@ -54,7 +54,9 @@ def test_a_load_is_begun_seen_and_ended_from_the_page(box, opened):
 def test_who_waits_for_a_load_is_shown_with_the_reason(box, opened):
     begin(box)
     box.gate.touch()
-    asking = [threading.Thread(target=ask, args=(box, "POST", "/v1/chat/completions", say(m))) for m in (SMOL, SMOL, GEMMA)]
+    asking = [
+        threading.Thread(target=ask, args=(box, "POST", "/v1/chat/completions", say(m))) for m in (SMOL, SMOL, GEMMA)
+    ]
     page = opened(box.url)
     for one in asking:
         one.start()
@@ -97,7 +99,6 @@ def test_a_model_in_full_with_its_log(box, opened):
     until(lambda: len(page.locator(".log").inner_text()) > 500)
     page.get_by_role("searchbox", name="Search the log").fill("no such line")
     page.get_by_text("No line has this.").wait_for()
-    picture(page, "model")
 
 
 def test_a_chat_is_answered_and_what_a_model_writes_is_text(box, opened):
@@ -110,7 +111,9 @@ def test_a_chat_is_answered_and_what_a_model_writes_is_text(box, opened):
     page.get_by_text("per second").wait_for()
     assert len(page.locator(".turn.assistant").inner_text()) > 20
     picture(page, "chat")
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(body=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"))
+    page.route(
+        "**/v1/chat/completions", lambda route: route.fulfill(body=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n")
+    )
     page.get_by_role("textbox", name="Message").fill("Be evil.")
     page.keyboard.press("Enter")
     page.get_by_text(evil).wait_for()
@@ -163,7 +166,9 @@ def test_nothing_serious_is_in_the_way_of_anybody(box, opened, dark, width):
         page.locator("#link.live").wait_for()
         page.locator("main > *").first.wait_for()
         page.evaluate(axe)
-        found = page.evaluate("axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))")
+        found = page.evaluate(
+            "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))"
+        )
         assert [(v["id"], v["nodes"][0]["html"]) for v in found] == [], name
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         if dark and name == "now":

@@ -53,7 +53,10 @@ def serve(page):
     page.route("**/api/v1/state", lambda route: route.fulfill(json=state()))
     page.route("**/api/v1/queue", lambda route: route.fulfill(json=queue))
     page.route("**/api/v1/events", lambda route: route.fulfill(body=feed, content_type="text/event-stream"))
-    page.route("**/api/v1/requests?*", lambda route: route.fulfill(json={"requests": requests(route.request.url.partition("?")[2])}))
+    page.route(
+        "**/api/v1/requests?*",
+        lambda route: route.fulfill(json={"requests": requests(route.request.url.partition("?")[2])}),
+    )
 
 
 def test_a_thousand_models_scroll(box, opened):

@@ -42,12 +42,14 @@ def add_pages(app: FastAPI, folder: Path = FOLDER) -> None:
 
     @app.api_route("/ui", methods=["GET", "HEAD"], include_in_schema=False)
     async def dashboard(request: Request) -> Response:
+        """The dashboard, for browsers."""
         if headers["etag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return Response(page, media_type="text/html; charset=utf-8", headers=headers)
 
     @app.get("/ui/", include_in_schema=False)
     async def with_slash() -> Response:
+        """Leads to the dashboard."""
         return RedirectResponse("/ui", 308)
 
     app.mount(f"/ui/assets/{version}", _Assets(directory=folder))

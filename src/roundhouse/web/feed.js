@@ -1,13 +1,13 @@
 // The picture of the box, kept by one feed of events, which goes on where it was cut. Counts of requests are not in the
 // feed (they change with each request), so the picture is read again every few seconds while somebody looks.
-import { call, get } from "./api.js";
+import { call, get, note } from "./api.js";
 import { eachFrame } from "./dom.js";
 
 export const picture = { models: {}, devices: {}, queue: { waiting: [], total: 0, loads: {}, pinned: [] }, events: [], live: "waiting", at: 0 };
 const readers = new Set();
 const changed = eachFrame(() => readers.forEach((read) => read(picture)));
 const EVENTS_KEPT = 100, RETRY_MOST = 15_000;
-let last = null, reading = false, again = 0, began = false;
+let last = null, reading = false, again = 0, began = false, told403 = false;
 
 /** Calls `read` after each change, at most once a frame; returns what ends that. */
 export function watch(read) {
@@ -16,11 +16,19 @@ export function watch(read) {
   return () => readers.delete(read);
 }
 
+/** A key that may not manage sees models and memory; who else waits is not its business. */
+function withoutQueue(error) {
+  if (error.status !== 403) throw error;
+  if (!told403) note(error.message);
+  told403 = true;
+  return picture.queue;
+}
+
 export async function refresh() {
   if (reading) return;
   reading = true;
   try {
-    const [state, queue] = await Promise.all([get("/api/v1/state"), get("/api/v1/queue")]);
+    const [state, queue] = await Promise.all([get("/api/v1/state"), get("/api/v1/queue").catch(withoutQueue)]);
     Object.assign(picture, state, { queue, at: Date.now() });
     changed();
   } catch { /* the feed tells that nobody answers */ } finally { reading = false; }

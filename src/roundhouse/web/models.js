@@ -53,7 +53,7 @@ export function models(page, wanted) {
       h("h2", {}, "Memory"), h("p", {}, needs || "none of this machine's"), h("h2", {}, "Command line"), told.command ? h("pre", {}, told.command) : h("p", { class: "soft" }, "It does not run now."),
       h("h2", {}, "Settings"), table(told.settings)].filter(Boolean));
     log = logOf(id);
-    body.after(log.element);
+    body.before(log.element);
   }
   const stop = watch(() => {
     const ids = Object.keys(picture.models);

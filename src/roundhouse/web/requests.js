@@ -5,7 +5,7 @@ import { clock, h, LongList, put, seconds } from "./dom.js";
 const PAGE = 500, MOST = 20_000;
 
 function requestRow(item, open) {
-  const element = h("div", { class: "row request" }, h("button", { type: "button", onclick: () => open(item) },
+  const element = h("div", { class: "row request" }, h("button", { type: "button", "aria-label": `${item.model || item.wanted}, ${clock(item.at)}, status ${item.status}, ${seconds(item.total_s)} in all`, onclick: () => open(item) },
     h("span", { class: "c1" }, clock(item.at)), h("span", { class: "c2" }, item.model || item.wanted),
     h("span", { class: item.status < 400 && !item.error ? "c3" : "c3 bad" }, String(item.status)),
     h("span", { class: "c4 soft" }, item.key || item.task || ""),
@@ -17,7 +17,7 @@ function requestRow(item, open) {
 /** Parts of a request's time as [name, start, length] in seconds. */
 export function waterfall(r) {
   const queue = r.queue_s ?? 0, load = r.load_s ?? 0, total = r.total_s ?? queue + load;
-  const first = Math.max(0, Math.min(r.ttft_s ?? total, total) - queue - load);
+  const first = Math.max(0, Math.min(r.ttft_s ?? total, total - queue - load));  // counted from the grant
   return [["Queue", 0, queue], ["Load", queue, load], ["First token", queue + load, first],
     ["Generation", queue + load + first, Math.max(0, total - queue - load - first)]];
 }
@@ -26,7 +26,7 @@ function detail(r) {
   const total = Math.max(r.total_s ?? 0, 1e-6), why = h("ul", { class: "plain small" }, h("li", { class: "soft" }, "…"));
   get(`/api/v1/requests/${encodeURIComponent(r.id)}/why`).then(
     (told) => why.replaceChildren(...told.lines.map((line) => h("li", {}, `${clock(line.at)} ${line.text}`))),
-    (error) => why.replaceChildren(h("li", { class: "soft" }, error.message)));
+    (error) => why.replaceChildren(h("li", { class: "soft" }, error.status === 404 ? "No reasons are recorded for it." : error.message)));
   return [h("div", { class: "head" }, h("h2", {}, r.id)),
     h("div", { class: "fall" }, waterfall(r).map(([name, start, length]) => {
       const bar = h("i");
@@ -48,7 +48,7 @@ export function requests(page) {
   const field = (name) => h("input", { type: "search", placeholder: name, "aria-label": name, onchange: () => begin() });
   const model = field("Model"), key = field("Key"), count = h("span", { class: "soft small", role: "status" });
   const outcome = h("select", { "aria-label": "Outcome", onchange: () => begin() }, h("option", { value: "" }, "Any outcome"), h("option", { value: "ok" }, "Answered"), h("option", { value: "failed" }, "Failed"));
-  const until = h("input", { type: "datetime-local", "aria-label": "Until", title: "Until", onchange: () => begin() });
+  const until = h("input", { type: "datetime-local", onchange: () => begin() });
 
   async function more() {
     if (busy || ended || items.length >= MOST) return;
@@ -71,7 +71,8 @@ export function requests(page) {
 
   page.append(h("div", { class: "two" },
     h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Requests"), count, h("button", { type: "button", onclick: begin }, "Refresh")),
-      h("div", { class: "head" }, model, key, outcome, until), list.element), side));
+      h("div", { class: "head" }, model, key, outcome, h("label", { class: "small soft" }, "Until ", until)),
+      h("div", { class: "columns small soft", "aria-hidden": "true" }, ...[["c1", "Came"], ["c2", "Model"], ["c3", "Status"], ["c4", "Key or task"], ["num mid", "Queue"], ["num mid", "1st token"], ["num", "Total"]].map(([kind, name]) => h("span", { class: kind }, name))), list.element), side));
   begin();
   return () => list.end();
 }
