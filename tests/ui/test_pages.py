@@ -105,7 +105,7 @@ def test_a_chat_is_answered_and_what_a_model_writes_is_text(box, opened):
     evil = "<img src=x onerror=alert(1)>"
     chunk = {"choices": [{"index": 0, "delta": {"content": evil, "reasoning_content": "hm"}}]}
     page = opened(f"{box.url}#chat")
-    page.get_by_role("option", name=SMOL).wait_for(state="attached")
+    page.locator(f"option[value='{SMOL}']").wait_for(state="attached")
     page.get_by_role("textbox", name="Message").fill("Say hello.")
     page.keyboard.press("Enter")
     page.get_by_text("per second").wait_for()
