@@ -85,7 +85,7 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
 
     @app.post("/api/v1/models/{model:path}/pin", tags=["admin"])
     async def pin(request: Request, model: str) -> Response:
-        """Keeps a model from being unloaded to make room, until it is unpinned or Roundhouse ends."""
+        """Keeps a model from making room or leaving idle, until it is unpinned or Roundhouse ends. Loads nothing."""
         require(request)
         return Json(dashboard.pin(model, pinned=True))
 

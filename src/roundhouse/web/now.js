@@ -12,7 +12,7 @@ function modelRow(item) {
   const act = (path) => () => attempt(post(`${modelPath(item.id)}/${path}`).then(refresh, (error) => { refresh(); throw error; }));
   let does = "load", pinned = false;
   const go = h("button", { type: "button", onclick: () => act(does)() });
-  const pin = h("button", { type: "button", "aria-label": `Pin ${item.id}`, title: "Never unload it to make room", onclick: () => act(pinned ? "unpin" : "pin")() }, "Pin");
+  const pin = h("button", { type: "button", "aria-label": `Pin ${item.id}`, title: "Keep it: it neither makes room nor leaves idle", onclick: () => act(pinned ? "unpin" : "pin")() }, "Pin");
   const element = h("div", { class: "row model" }, state,
     h("div", { class: "name" }, h("b", {}, h("a", { href: `#models/${encodeURIComponent(item.id)}` }, item.id)), engine),
     h("div", { class: "what" }, bar, what), h("div", { class: "does" }, go, pin));
