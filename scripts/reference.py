@@ -72,8 +72,8 @@ are not configured count as `other`."""
 
 OWN_ROUTES = """\
 Where keys are configured, every call needs one, but for `/`, `/ui`, `/docs` and `/health`, which then tells other
-machines only its status and version. `load`, `unload`, `pin`, `unpin`, `log`, `queue`, `requests`, `config` and a
-model in full need a key with `admin: true` or `manage: true`."""
+machines only its status and version. `load`, `unload`, `pin`, `unpin`, `log`, `details`, `queue`, `requests` and
+`config` need a key with `admin: true` or `manage: true`."""
 
 
 def configuration() -> str:

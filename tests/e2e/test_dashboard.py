@@ -98,21 +98,21 @@ async def test_pins_are_set_and_taken_back(house):
     assert await pinned() == []
     assert (await api.chat("one")).status == 200
     assert (await api.post("/api/v1/models/nobody/pin")).status == 404
-    assert (await api.get("/api/v1/models/one/pin")).status in {404, 405}
+    assert (await api.get("/api/v1/models/one/pin")).status == 405
 
 
 async def test_a_model_in_full_without_secrets(house):
     api = house.api
     assert (await api.chat("one")).status == 200
-    reply = await api.get("/api/v1/models/one")
+    reply = await api.get("/api/v1/models/one/details")
     told = reply.json()
     assert told["settings"]["engine"] == "openai"
     assert told["settings"]["env"] == {"HF_TOKEN": "[hidden]"}
     assert "--record" in told["command"]
     assert told["claim"]["ram"] > 0
     assert SECRET not in str(told)
-    assert (await api.get("/api/v1/models/org/slow")).json()["id"] == "org/slow"
-    assert (await api.get("/api/v1/models/nobody")).status == 404
+    assert (await api.get("/api/v1/models/org/slow/details")).json()["id"] == "org/slow"
+    assert (await api.get("/api/v1/models/nobody/details")).status == 404
 
 
 async def test_settings_as_resolved(house):

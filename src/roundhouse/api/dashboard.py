@@ -95,7 +95,7 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
         require(request)
         return Json(dashboard.pin(model, pinned=False))
 
-    @app.get("/api/v1/models/{model:path}", tags=["admin"])
+    @app.get("/api/v1/models/{model:path}/details", tags=["admin"])
     async def one(request: Request, model: str) -> Response:
         """One model in full: settings, what its files say, the command line that runs; secrets are hidden."""
         require(request)

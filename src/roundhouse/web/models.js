@@ -45,7 +45,7 @@ export function models(page, wanted) {
   async function show(id) {
     shown = id;
     log?.end();
-    const told = await attempt(get(modelPath(id)));
+    const told = await attempt(get(`${modelPath(id)}/details`));
     if (!told || shown !== id) return;
     const facts = told.facts && { ...told.facts, weights: bytes(told.facts.weights) };
     const needs = Object.entries(told.claim).filter(([device]) => !device.includes("port:") && !device.includes("unit:")).map(([device, size]) => `${bytes(size)} on ${device}`).join(", ");
