@@ -22,7 +22,7 @@ export function stays(switches, loaded, now) {
 export function timeline(page) {
   const lanes = h("div", { class: "lanes", tabindex: "0", role: "group", "aria-label": "Residency; arrow keys move, plus and minus zoom" });
   const axis = h("div", { class: "axis", "aria-hidden": "true" }), side = h("section", { class: "card", "aria-live": "polite", "aria-label": "Switch" }, h("p", { class: "soft" }, "Choose a bar to see what its switch cost."));
-  let all = [], end = Date.now() / 1000, span = 3600;
+  let all = [], end = Date.now() / 1000, span = 0;
   const zoom = (by) => { const middle = end - span / 2; span = Math.min(30 * 86400, Math.max(20, span * by)); end = middle + span / 2; draw(); };
   const move = (by) => { end += span * by; draw(); };
   lanes.addEventListener("keydown", (event) => {
@@ -43,6 +43,7 @@ export function timeline(page) {
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
   }
   function draw() {
+    const within = lanes.contains(document.activeElement);
     const from = end - span, names = [...new Set(all.map((one) => one.model))];
     lanes.replaceChildren(...names.map((name) => h("div", { class: "lane" }, h("span", { title: name }, name), h("div", { class: "track" },
       all.filter((one) => one.model === name && one.from < end && (one.to ?? one.from + span) > from).map((one) => {
@@ -52,12 +53,15 @@ export function timeline(page) {
         return bar;
       })))));
     if (!names.length) lanes.append(h("p", { class: "soft" }, "No model was loaded yet."));
+    if (within) lanes.focus();  // the bar that had it is another one now
     axis.replaceChildren(...[0, .25, .5, .75, 1].map((part) => h("span", {}, clock(from + part * span))));
   }
   const load = async () => {
     const found = await attempt(get("/api/v1/switches?limit=1000"));
     if (!found) return;
     all = stays(found.switches, new Set(Object.entries(picture.models).filter(([, m]) => m.state === "ready").map(([id]) => id)), Date.now() / 1000);
+    // At first all of the last day, or what there is of it.
+    span ||= Math.min(86400, Math.max(300, 1.1 * (end - Math.min(end, ...all.map((one) => one.from)))));
     draw();
   };
   page.append(h("div", { class: "two" }, h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Timeline"),
