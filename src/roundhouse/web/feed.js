@@ -72,8 +72,8 @@ async function read() {
     for (const block of blocks) {
       const fields = Object.fromEntries(block.split("\n").filter((line) => line && line[0] !== ":").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
       if (!fields.data) continue;
-      take(fields.event, JSON.parse(fields.data));
       last = fields.id;
+      take(fields.event, JSON.parse(fields.data));
     }
   }
 }
