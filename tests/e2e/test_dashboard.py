@@ -33,19 +33,22 @@ async def until(found):
 async def test_who_waits_is_told_with_place_and_reason(house):
     api = house.api
 
-    async def waiting():
+    async def waiting(count):
         told = (await api.get("/api/v1/queue")).json()
-        return told if told["waiting"] and told["loads"] else None
+        return told if len(told["waiting"]) == count and told["loads"] else None
 
     async with asyncio.TaskGroup() as tasks:
-        asked = tasks.create_task(api.chat("org/slow"))
-        told = await until(waiting)
+        asked = [tasks.create_task(api.chat("org/slow"))]
+        await until(lambda: waiting(1))
+        asked.append(tasks.create_task(api.chat("one")))
+        told = await until(lambda: waiting(2))
         house.place.gate("slow").touch()
-    assert asked.result().status == 200
-    (one,) = told["waiting"]
-    assert (one["model"], one["place"], one["task"], told["total"]) == ("org/slow", 1, False, 1)
-    assert one["waited_s"] >= 0
-    assert isinstance(one["why"], list)
+    assert [task.result().status for task in asked] == [200, 200]
+    first, second = told["waiting"]
+    assert (first["model"], first["place"], first["task"], told["total"]) == ("org/slow", 1, False, 2)
+    assert first["waited_s"] >= second["waited_s"] >= 0
+    assert (second["model"], second["place"]) == ("one", 1)
+    assert "org/slow is being loaded first" in second["why"]
     assert told["loads"]["org/slow"]["expected_s"] > 0
     empty = (await api.get("/api/v1/queue")).json()
     assert (empty["waiting"], empty["total"], empty["loads"]) == ([], 0, {})
