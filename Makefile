@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui test-ui
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -71,6 +71,11 @@ test-openwebui: dev  ## the real Open WebUI in headless Chromium, with the demo'
 	scripts/openwebui.sh
 	ROUNDHOUSE_OPENWEBUI=1 ROUNDHOUSE_SCREENSHOTS=$(SCREENSHOTS) PYTHONPATH=.cache/openwebui/browser \
 		$(PYTHON_IN) -m pytest -s -v --durations=20 tests/openwebui
+
+test-ui: dev  ## the dashboard in headless Chromium, with the demo's models (SCREENSHOTS=docs/images takes new pictures)
+	scripts/browser.sh
+	ROUNDHOUSE_UI=1 ROUNDHOUSE_SCREENSHOTS=$(SCREENSHOTS) PYTHONPATH=.cache/openwebui/browser \
+		$(PYTHON_IN) -m pytest -s -v --durations=5 tests/ui
 
 mutants: dev  ## change the core one thing at a time, and see whether the tests notice
 	$(PYTHON_IN) scripts/mutants.py $(MUTANTS)

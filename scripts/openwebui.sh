@@ -29,25 +29,8 @@ install_server() {
     "$home/server/bin/python" -m pip --disable-pip-version-check --quiet install -r requirements/openwebui.txt
 }
 
-install_browser() {
-    say "Installing Playwright ..."
-    .venv/bin/python -m pip --disable-pip-version-check --quiet install --upgrade --no-deps \
-        --target "$home/browser" -r requirements/openwebui-browser.txt
-}
-
-install_chromium() {
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        say "Chromium is missing: install it (sudo apt install chromium fonts-noto-color-emoji), or name one in \$CHROMIUM."
-        return 1
-    fi
-    say "Installing Chromium ..."
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-color-emoji >/dev/null
-}
-
 # A folder is whole when it has the list that it was made from.
 is_there() { cmp -s "requirements/$2" "$home/$1/made-from.txt"; }
 
 is_there server openwebui.txt || { install_server && cp requirements/openwebui.txt "$home/server/made-from.txt"; }
-is_there browser openwebui-browser.txt || { install_browser && cp requirements/openwebui-browser.txt "$home/browser/made-from.txt"; }
-[ -n "${CHROMIUM:-}" ] || command -v chromium >/dev/null || command -v google-chrome >/dev/null || install_chromium
+scripts/browser.sh

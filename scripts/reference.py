@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse import __version__, errors
 from roundhouse.api.admin import make_admin
+from roundhouse.api.dashboard import add_dashboard
 from roundhouse.api.engine_paths import PREFIX, QUERIED
 from roundhouse.api.routes import ROUTES
 from roundhouse.app import sockets
@@ -70,8 +71,9 @@ METRICS = """\
 are not configured count as `other`."""
 
 OWN_ROUTES = """\
-Where keys are configured, every call needs one, but for `/`, `/docs` and `/health`, which then tells other machines
-only its status and version. `load`, `unload` and `log` need a key with `admin: true` or `manage: true`."""
+Where keys are configured, every call needs one, but for `/`, `/ui`, `/docs` and `/health`, which then tells other
+machines only its status and version. `load`, `unload`, `pin`, `unpin`, `log`, `details`, `queue`, `requests` and
+`config` need a key with `admin: true` or `manage: true`."""
 
 
 def configuration() -> str:
@@ -214,6 +216,7 @@ def routes() -> str:
     relayed = [(f"`POST {path}`", str(route.operation), _words(sorted(route.kinds))) for path, route in ROUTES.items()]
     admin = make_admin(cast("House", None), __version__)
     add_routes(admin, cast("Any", None), cast("Any", None))
+    add_dashboard(admin, cast("Any", None), cast("Any", None))
     own = [
         (f"`{_method(route)} {route.path.replace(':path', '')}`", route.description or "Says that Roundhouse runs.")
         for route in admin.routes

@@ -501,6 +501,21 @@ def test_d8_pinned_models_never_leave():
         story.asks(1, "beta") << refuse(1, NoRoom, "pinned", "alpha", "4 B")
 
 
+def test_d8_a_pin_holds_from_when_it_is_set_until_it_is_taken_back():
+    with two() as story:
+        loaded(story)
+        story >> Asked("alpha", Want.PIN) << nothing
+        story.asks(1, "beta") << refuse(1, NoRoom, "pinned", "alpha", "4 B")
+        story >> Asked("alpha", Want.UNPIN) << nothing
+        story.asks(2, "beta") << stop(1, "alpha", "room for beta")
+
+
+def test_d8_a_pin_loads_nothing():
+    with two() as story:
+        story >> Asked("alpha", Want.PIN) << nothing
+        story >> Asked("nobody", Want.PIN) << nothing
+
+
 def test_d8_a_pinned_model_that_starts_in_the_same_step_is_in_the_way_at_once():
     with box(ModelSpec("pin", claim={"gpu0": 4}, pinned=True), ModelSpec("all", claim={"gpu0": 10})) as story:
         story.asks(1, "all") << start(1, "all", gpu0=10)

@@ -105,6 +105,26 @@ async def test_g5_requests_come_back_as_recorded_newest_first(store):
     assert await store.recent_requests(-1) == []
 
 
+async def test_g5_requests_are_found_by_what_they_are(store):
+    requests = [request(n, at=NOW + n) for n in range(4)]
+    requests[1] = requests[1]._replace(model="beta", key="ann")
+    requests[2] = requests[2]._replace(status=503)
+    requests[3] = requests[3]._replace(error="client_closed")
+    for each in requests:
+        store.record_request(each)
+
+    async def found(model=None, key=None, ok=None, before=None, limit=10):
+        return [each.id for each in await store.find_requests(model, key, ok, before, limit)]
+
+    assert await found() == ["r3", "r2", "r1", "r0"]
+    assert await found(model="beta") == await found(key="ann") == ["r1"]
+    assert await found(ok=True) == ["r1", "r0"]
+    assert await found(ok=False) == ["r3", "r2"]
+    assert await found(before=NOW + 2) == ["r1", "r0"]
+    assert await found(limit=2) == ["r3", "r2"]
+    assert await found(model="beta", ok=False) == []
+
+
 async def test_g5_loads_keep_their_reason_and_stages(store):
     store.record_load(Load("alpha", "s1", NOW, 3.0, False, "x" * 5000, {f"stage{n}": 1.0 for n in range(99)}))
     (row,) = await store._database.run(lambda db: db.execute("SELECT reason, json(stages) FROM loads").fetchall())

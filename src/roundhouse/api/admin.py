@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from roundhouse.api.pages import add_pages, prefers_pages
 from roundhouse.dialects.failures import error_body
 from roundhouse.errors import BadRequest, MethodNotAllowed, NotFound, RouterError, Unforeseen
 from roundhouse.observe.bus import LOST, RESET
@@ -86,6 +87,7 @@ def make_admin(house: House, version: str) -> FastAPI:
     _errors(app)
     _public(app, house)
     _operator(app, house)
+    add_pages(app)
     return app
 
 
@@ -149,7 +151,9 @@ def _public(app: FastAPI, house: House) -> None:
         return Json(house.model(house.identify(request), model))
 
     @app.get("/", include_in_schema=False)
-    async def root() -> Response:
+    async def root(request: Request) -> Response:
+        if prefers_pages(request.headers.get("accept", "")):
+            return RedirectResponse("/ui", 307)
         return PlainTextResponse(
             "Roundhouse is running. The API is under /v1, its description at /docs, its state at /health.\n"
         )

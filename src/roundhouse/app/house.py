@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
+from roundhouse.api.dashboard import add_dashboard
 from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
 from roundhouse.api.guard import Guard
@@ -27,6 +28,7 @@ from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
 from roundhouse.app.apis import add_routes, other_apis
 from roundhouse.app.books import Books
+from roundhouse.app.dashboard import Dashboard
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.keyring import open_keys
 from roundhouse.app.launching import Launchers
@@ -222,6 +224,7 @@ class House:
         admin = make_admin(self, roundhouse.__version__)
         add_keys(admin, self)
         add_routes(admin, self, self._responses)
+        add_dashboard(admin, self, Dashboard(config, self.supervisor, self._store, self._about, self._secrets))
         passed = PassThrough(
             self.catalog, self.keys, self.guard, self.keyholder.limits, self.supervisor, self.upstream, self.effects,
             self._sessions, self._objection, ended, self._unexpected, config.limits.body,

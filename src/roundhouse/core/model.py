@@ -68,6 +68,8 @@ class Want(StrEnum):
 
     LOAD = "load"
     UNLOAD = "unload"
+    PIN = "pin"
+    UNPIN = "unpin"
 
 
 @dataclass(frozen=True, slots=True)

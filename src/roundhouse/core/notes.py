@@ -341,6 +341,9 @@ def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
     if state is None:
         return
     instance = state.instance
+    if want in {Want.PIN, Want.UNPIN}:
+        change(fleet, state, spec=replace(state.spec, pinned=want is Want.PIN))
+        return
     if want is Want.LOAD:
         if fleet.closing:
             return

@@ -85,6 +85,12 @@ _RECENT_REQUESTS = """
     SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error,
         wanted, service_s, session, user, priority
     FROM requests WHERE ?1 IS NULL OR model = ?1 ORDER BY row DESC LIMIT ?2"""
+_FOUND_REQUESTS = """
+    SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error,
+        wanted, service_s, session, user, priority
+    FROM requests WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR key = ?2)
+        AND (?3 IS NULL OR (status < 400 AND error = '') = ?3) AND (?4 IS NULL OR at < ?4)
+    ORDER BY at DESC, row DESC LIMIT ?5"""
 
 # One model that is loaded or measured often must not push out the others.
 _PRUNE_LOADS_OF_MODEL = """
@@ -269,6 +275,13 @@ class Store:
     async def recent_requests(self, limit: int = 100, model: str | None = None) -> list[Request]:
         """The last requests, newest first."""
         rows = await self._rows(_RECENT_REQUESTS, (model, max(limit, 0)))
+        return [Request(*row) for row in rows]
+
+    async def find_requests(
+        self, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+    ) -> list[Request]:
+        """Requests that are all this, newest first; None = any. `before` is seconds since the epoch."""
+        rows = await self._rows(_FOUND_REQUESTS, (model, key, ok, before, max(limit, 0)))
         return [Request(*row) for row in rows]
 
     async def recent_switches(self, limit: int = 100, model: str | None = None) -> list[dict[str, Any]]:

@@ -1,0 +1,102 @@
+"""What the dashboard asks beyond state and feed: queue, past requests, a model in full, settings, pins (spec G2, H).
+
+All of it needs a key that may manage, once there are keys: it tells of others' requests and of paths on this machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+from fastapi import FastAPI, Query, Request, Response
+
+from roundhouse.api.admin import Json
+
+if TYPE_CHECKING:
+    from roundhouse.api.auth import Caller
+    from roundhouse.api.guard import Guard
+
+Outcome = Literal["ok", "failed"]
+
+
+class Dashboard(Protocol):
+    """Who knows."""
+
+    def queue(self) -> dict[str, Any]:
+        """Who waits, and for what; the loads under way."""
+
+    async def requests(
+        self, *, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Past requests, newest first; `before` in seconds since the epoch."""
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Settings, facts and command line; raises UnknownModel."""
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration without models and secrets."""
+
+    def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
+        """Pins a model, or no longer; raises UnknownModel."""
+
+
+class House(Protocol):
+    """What this needs of the running program."""
+
+    guard: Guard
+
+    def identify(self, request: Request) -> Caller:
+        """Who asks; raises Unauthorized."""
+
+
+def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
+    """Adds the routes."""
+
+    def require(request: Request) -> None:
+        caller = house.identify(request)
+        if request.method != "GET":
+            house.guard.admin(request.method, request.scope["headers"], caller)
+        caller.require_manage()
+
+    @app.get("/api/v1/queue", tags=["admin"])
+    async def queue(request: Request) -> Response:
+        """Every waiting request with its place and the reason, and the loads under way."""
+        require(request)
+        return Json(dashboard.queue())
+
+    @app.get("/api/v1/requests", tags=["admin"])
+    async def requests(
+        request: Request,
+        model: str | None = None,
+        key: str | None = None,
+        outcome: Outcome | None = None,
+        before: float | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> Response:
+        """Past requests, newest first. `before` (seconds since the epoch) continues a list."""
+        require(request)
+        ok = None if outcome is None else outcome == "ok"
+        return Json({"requests": await dashboard.requests(model=model, key=key, ok=ok, before=before, limit=limit)})
+
+    @app.get("/api/v1/config", tags=["admin"])
+    async def settings(request: Request) -> Response:
+        """The configuration as resolved, without its models; secrets are hidden."""
+        require(request)
+        return Json(dashboard.settings())
+
+    @app.post("/api/v1/models/{model:path}/pin", tags=["admin"])
+    async def pin(request: Request, model: str) -> Response:
+        """Keeps a model from making room or leaving idle, until it is unpinned or Roundhouse ends. Loads nothing."""
+        require(request)
+        return Json(dashboard.pin(model, pinned=True))
+
+    @app.post("/api/v1/models/{model:path}/unpin", tags=["admin"])
+    async def unpin(request: Request, model: str) -> Response:
+        """Lets a model be unloaded again, even if it is pinned by the configuration."""
+        require(request)
+        return Json(dashboard.pin(model, pinned=False))
+
+    @app.get("/api/v1/models/{model:path}/details", tags=["admin"])
+    async def one(request: Request, model: str) -> Response:
+        """One model in full: settings, what its files say, the command line that runs; secrets are hidden."""
+        require(request)
+        return Json(dashboard.model(model))

@@ -1,0 +1,125 @@
+"""What the dashboard is told beyond state and feed (`api.dashboard.Dashboard`)."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from roundhouse.core.model import Asked, Phase, Want
+from roundhouse.core.turns import place_in_queue
+from roundhouse.core.waiting import expected_load, explain
+from roundhouse.errors import UnknownModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from roundhouse.api.state import About
+    from roundhouse.config.models import Config, ModelConfig
+    from roundhouse.observe.redact import Secrets
+    from roundhouse.observe.store import Store
+    from roundhouse.runtime.supervisor import Supervisor
+
+MOST_WAITING = 500
+"""Waiting requests that are told one by one: each reason is worked out anew, on the loop that answers everybody."""
+_FACTS = ("format", "architecture", "name", "weights", "context", "quantisation", "layers", "vocabulary", "vision")
+
+
+class Dashboard:
+    """Answers from the picture, the store and the configuration."""
+
+    def __init__(
+        self, config: Config, supervisor: Supervisor, store: Store, about: Mapping[str, About], secrets: Secrets
+    ) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._store = store
+        self._about = about
+        self._secrets = secrets
+
+    def queue(self) -> dict[str, Any]:
+        """Who waits, the longest first; loads with seconds since they began and as expected."""
+        fleet, now = self._supervisor.fleet, self._supervisor.now()
+        waiting = []
+        total = 0
+        loads = {}
+        for name, state in fleet.models.items():
+            if state.instance is not None and state.instance.phase is Phase.STARTING:
+                loads[name] = {
+                    "elapsed_s": round(now - state.instance.started, 1),
+                    "expected_s": round(expected_load(state), 1),
+                }
+            total += len(state.queue)
+            ordered = sorted(state.queue, key=lambda ticket, state=state: place_in_queue(state, ticket))  # type: ignore[misc]
+            waiting += [(ticket, place) for place, ticket in enumerate(ordered, 1)]
+        waiting.sort(key=lambda one: one[0].arrived)
+        told = [
+            {
+                "ticket": ticket.id,
+                "model": ticket.model,
+                "place": place,
+                "waited_s": round(now - ticket.arrived, 1),
+                "key": ticket.key,
+                "task": ticket.task,
+                "why": [text for text in explain(fleet, ticket, now).details if text != ticket.model],
+            }
+            for ticket, place in waiting[:MOST_WAITING]
+        ]
+        pinned = [name for name, state in fleet.models.items() if state.spec.pinned]
+        return {"waiting": told, "total": total, "loads": loads, "pinned": pinned}
+
+    async def requests(
+        self, *, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Past requests, newest first."""
+        found = await self._store.find_requests(model, key, ok, before, limit)
+        return [request._asdict() for request in found]
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Settings, facts and command line."""
+        config = self._named(name)
+        about, state = self._about.get(name), self._supervisor.fleet.models.get(name)
+        facts = asdict(about.facts) if about is not None and about.facts is not None else None
+        pid = state.instance.pid if state is not None and state.instance is not None else None
+        return {
+            "id": name,
+            "settings": self._hidden(config),
+            "facts": None if facts is None else {key: facts[key] for key in _FACTS},
+            "problem": about.problem if about is not None else None,
+            "pinned": state is not None and state.spec.pinned,
+            "claim": dict(state.claim) if state is not None else {},
+            "command": self._command(pid),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration without models and secrets."""
+        return dict(self._secrets.fields(self._config.model_dump(mode="json", exclude={"models"})))
+
+    def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
+        """Pins a model, or no longer."""
+        self._named(name)
+        if name not in self._supervisor.fleet.models:
+            raise UnknownModel(f"Model '{name}' stands for others; pin one of those.", param="model")
+        self._supervisor.post(Asked(name, Want.PIN if pinned else Want.UNPIN))
+        return {"model": name, "pinned": pinned}
+
+    def _named(self, name: str) -> ModelConfig:
+        found = self._config.models.get(name)
+        if found is None:
+            raise UnknownModel(f"Model '{name}' does not exist.", param="model")
+        return found
+
+    def _hidden(self, config: ModelConfig) -> dict[str, Any]:
+        """Arguments as one line, for a flag and its secret are two words."""
+        plain = config.model_dump(mode="json")
+        return dict(self._secrets.fields({**plain, "args": shlex.join(str(word) for word in plain["args"])}))
+
+    def _command(self, pid: int | None) -> str | None:
+        """How the engine was called; None where none of ours runs."""
+        with suppress(psutil.Error):
+            if pid is not None:
+                return self._secrets.text(shlex.join(psutil.Process(pid).cmdline())) or None
+        return None

@@ -1,0 +1,175 @@
+"""The dashboard with real models: what is seen, done by mouse and keyboard, and read by a screen reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.ui.conftest import BROKEN, GEMMA, SMOL, ask, until
+
+PAGES = ("now", "timeline", "requests", "models", "chat", "settings")
+SCREENSHOTS = os.environ.get("ROUNDHOUSE_SCREENSHOTS")
+AXE = Path(__file__).parents[2] / ".cache/openwebui/browser/axe_playwright_python"
+
+
+def picture(page, name: str) -> None:
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"dashboard-{name}.png")
+
+
+def row(page, model: str):
+    return page.locator(".row.model", has=page.get_by_role("link", name=model, exact=True))
+
+
+def begin(box):
+    box.gate.unlink(missing_ok=True)
+    for name in (SMOL, GEMMA):
+        ask(box, "POST", f"/api/v1/models/{name}/unload")
+
+
+def say(model: str):
+    return {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+
+
+def test_a_load_is_begun_seen_and_ended_from_the_page(box, opened):
+    begin(box)
+    page = opened(box.url)
+    page.locator("#link.live").wait_for()
+    row(page, SMOL).get_by_role("button", name=f"Load {SMOL}").click()
+    row(page, SMOL).locator(".state.ready").wait_for()
+    assert page.locator(".map i").count() >= 2
+    picture(page, "idle")
+    row(page, SMOL).get_by_role("button", name=f"Pin {SMOL}").click()
+    row(page, SMOL).locator('[aria-pressed="true"]').wait_for()
+    row(page, SMOL).get_by_role("button", name=f"Pin {SMOL}").click()
+    row(page, SMOL).locator('[aria-pressed="false"]').wait_for()
+    row(page, SMOL).get_by_role("button", name=f"Unload {SMOL}").click()
+    row(page, SMOL).locator(".state.unloaded").wait_for()
+
+
+def test_who_waits_for_a_load_is_shown_with_the_reason(box, opened):
+    begin(box)
+    box.gate.touch()
+    asking = [
+        threading.Thread(target=ask, args=(box, "POST", "/v1/chat/completions", say(m))) for m in (SMOL, SMOL, GEMMA)
+    ]
+    page = opened(box.url)
+    for one in asking:
+        one.start()
+    row(page, SMOL).locator(".state.loading, .state.unloaded").first.wait_for()
+    page.get_by_text("3 waiting").first.wait_for()
+    page.get_by_text("is being loaded first").first.wait_for()
+    picture(page, "loading")
+    box.gate.unlink()
+    for one in asking:
+        one.join(120)
+    page.get_by_text("Nobody waits.").wait_for()
+
+
+def test_a_failure_is_shown_with_its_reason(box, opened):
+    page = opened(box.url)
+    page.locator("#link.live").wait_for()
+    row(page, BROKEN).get_by_role("button", name=f"Load {BROKEN}").click()
+    page.locator("#notes div").wait_for()
+    row(page, BROKEN).locator(".state.failed").wait_for()
+    assert row(page, BROKEN).locator(".what .bad").inner_text()
+    picture(page, "failure")
+
+
+def test_requests_are_listed_filtered_and_taken_apart(box, opened):
+    assert ask(box, "POST", "/v1/chat/completions", say(SMOL))[0] == 200
+    until(lambda: ask(box, "GET", "/api/v1/requests?outcome=ok")[1]["requests"])
+    page = opened(f"{box.url}#requests")
+    page.locator(".row.request button").first.click()
+    assert page.locator(".fall div").count() == 4
+    picture(page, "requests")
+    page.get_by_role("searchbox", name="Model").fill("nobody")
+    page.keyboard.press("Enter")
+    page.locator(".row.request").first.wait_for(state="detached")
+
+
+def test_a_model_in_full_with_its_log(box, opened):
+    ask(box, "POST", f"/api/v1/models/{SMOL}/load")
+    page = opened(f"{box.url}#models/{SMOL}")
+    page.locator("pre:not(.log)", has_text=".gguf").wait_for()
+    until(lambda: len(page.locator(".log").inner_text()) > 500)
+    page.get_by_role("searchbox", name="Search the log").fill("no such line")
+    page.get_by_text("No line has this.").wait_for()
+
+
+def test_a_chat_is_answered_and_what_a_model_writes_is_text(box, opened):
+    evil = "<img src=x onerror=alert(1)>"
+    chunk = {"choices": [{"index": 0, "delta": {"content": evil, "reasoning_content": "hm"}}]}
+    page = opened(f"{box.url}#chat")
+    page.locator(f"option[value='{SMOL}']").wait_for(state="attached")
+    page.get_by_role("textbox", name="Message").fill("Say hello.")
+    page.keyboard.press("Enter")
+    page.get_by_text("per second").wait_for()
+    assert len(page.locator(".turn.assistant").inner_text()) > 20
+    page.route(
+        "**/v1/chat/completions", lambda route: route.fulfill(body=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n")
+    )
+    page.get_by_role("textbox", name="Message").fill("Be evil.")
+    page.keyboard.press("Enter")
+    page.get_by_text(evil).wait_for()
+    assert page.locator(".turn.assistant img").count() == 0
+    assert page.locator(".turn.assistant details").last.is_visible()
+
+
+def test_switches_are_bars_that_tell_their_parts(box, opened):
+    for model in (SMOL, GEMMA):
+        assert ask(box, "POST", "/v1/chat/completions", say(model))[0] == 200
+    until(lambda: ask(box, "GET", "/api/v1/switches")[1]["switches"])
+    page = opened(f"{box.url}#timeline")
+    page.locator(".track button").last.click()
+    page.get_by_text("What the machine needs").wait_for()
+    picture(page, "timeline")
+    before = page.locator(".axis span").first.inner_text()
+    page.locator(".lanes").focus()
+    page.keyboard.press("ArrowLeft")
+    until(lambda: page.locator(".axis span").first.inner_text() != before)
+
+
+def test_keys_lead_to_pages_and_the_theme_is_kept(box, opened):
+    page = opened(box.url)
+    page.locator("#link.live").wait_for()
+    page.keyboard.press("g")
+    page.keyboard.press("5")
+    page.get_by_role("heading", name="Chat").wait_for()
+    assert page.locator("nav [aria-current=page]").inner_text() == "Chat"
+    for _ in range(2):
+        page.locator("#theme").click()
+    page.reload()
+    assert "dark" in page.locator("html").get_attribute("class")
+
+
+def test_a_cut_feed_is_told_and_goes_on(box, opened):
+    page = opened(box.url)
+    page.locator("#link.live").wait_for()
+    box.running.end()
+    page.locator("#link.cut").wait_for()
+    box.running.start()
+    page.locator("#link.live").wait_for()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 375])
+def test_nothing_serious_is_in_the_way_of_anybody(box, opened, dark, width):
+    axe = next(AXE.rglob("axe.min.js")).read_text("utf-8")
+    for name in PAGES:
+        page = opened(f"{box.url}#{name}", width=width, dark=dark)
+        page.locator("#link.live").wait_for()
+        page.locator("main > *").first.wait_for()
+        page.evaluate(axe)
+        found = page.evaluate(
+            "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))"
+        )
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found] == [], name
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        if dark and width == 375 and name == "now":
+            picture(page, f"dark-{width}")
+        page.close()
