@@ -48,6 +48,8 @@ TESTED_ELSEWHERE = {
     "app/doctor/finding.py": NO_LOGIC,
     "app/hold.py": "tests/e2e/test_life.py",
     "app/house.py": WHOLE,
+    "app/hub/problems.py": NO_LOGIC,
+    "app/hub/source.py": "tests/cli/test_pull.py",
     "app/install/problems.py": NO_LOGIC,
     "app/install/service.py": "tests/e2e/test_service.py",
     "app/install/systemctl.py": "tests/e2e/test_service.py",

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from roundhouse.app import programs, specs
+from roundhouse.app.machine import box_of
 from roundhouse.app.places import Box, place_of
 from roundhouse.app.shelving import MEMORY, folder_of
 from roundhouse.core.model import is_seat
 from roundhouse.engines import visible
 from roundhouse.errors import LoadFailed
 from roundhouse.ports import Served
-from roundhouse.runtime import devices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,9 +80,7 @@ class _Bench:
         self._box = Box({})
 
     async def all(self) -> list[Preview]:
-        readers = await devices.detect()
-        found = await devices.combine(readers).read({})
-        self._box = Box({**found.total, **self._config.devices}, found.total, found.gpus)
+        self._box = await box_of(self._config)
         return [await self._one(model) for model in self._config.models.values()]
 
     async def _one(self, model: ModelConfig) -> Preview:

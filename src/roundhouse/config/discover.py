@@ -113,6 +113,22 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     )
 
 
+def models_among(files: Iterable[Path]) -> tuple[tuple[str, tuple[Path, ...]], ...]:
+    """Name and files of each GGUF model among files, by their paths alone; the parts of a split one that should be."""
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        if _is_model(file):
+            folders.setdefault(file.parent, []).append(file)
+    groups = (group for folder in folders.values() for group in _groups(folder).values())
+    return tuple((_gguf_name(group[0]), parts_of(group[0])) for group in groups)
+
+
+def projectors_among(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Projectors among files, by their paths alone; the one to prefer comes first."""
+    found = (file for file in files if is_gguf(file) and _PROJECTOR.search(file.stem))
+    return tuple(sorted(found, key=_preference))
+
+
 def projector_for(path: Path) -> Path | None:
     """The `mmproj-*` file in a GGUF model's folder that goes with it; None if there is none."""
     try:
@@ -123,7 +139,11 @@ def projector_for(path: Path) -> Path | None:
     fitting = named or [file for file in projectors if not _projected(file)]
     if not fitting and len(_groups(_ggufs(path.parent))) == 1:
         fitting = projectors
-    return min(fitting, key=lambda file: ("f16" not in file.stem.lower(), file.name), default=None)
+    return min(fitting, key=_preference, default=None)
+
+
+def _preference(projector: Path) -> tuple[bool, str]:
+    return "f16" not in projector.stem.lower(), projector.name
 
 
 def _projected(file: Path) -> str:
@@ -173,7 +193,12 @@ def _ggufs(folder: Path) -> list[Path]:
         files = [file for file in sorted(folder.iterdir()) if is_gguf(file) and not file.is_dir()]
     except OSError:
         return []
-    return [file for file in files if not _PROJECTOR.search(file.stem) and not _NO_MODEL.search(_gguf_name(file))]
+    return [file for file in files if _is_model(file)]
+
+
+def _is_model(file: Path) -> bool:
+    """By its name: no projector, no draft model, no matrix of importances."""
+    return is_gguf(file) and not _PROJECTOR.search(file.stem) and not _NO_MODEL.search(_gguf_name(file))
 
 
 def _groups(files: Iterable[Path]) -> dict[tuple[str, str], list[Path]]:
