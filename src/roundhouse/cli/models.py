@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from roundhouse.cli import pull
+from roundhouse.cli import fitting, pull
 from roundhouse.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(help="What models there are.", no_args_is_help=True)
     group.command("list", epilog="Example: roundhouse models list --json | jq -r '.[].id'")(list_models)
+    fitting.register(group)
     pull.register(group)
     app.add_typer(group, name="models")
 

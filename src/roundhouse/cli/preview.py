@@ -17,6 +17,7 @@ from roundhouse.app.shelving import MEMORY, folder_of
 from roundhouse.core.model import is_seat
 from roundhouse.engines import visible
 from roundhouse.errors import LoadFailed
+from roundhouse.observe.past import Past
 from roundhouse.ports import Served
 
 if TYPE_CHECKING:
@@ -65,16 +66,20 @@ class Preview:
     conversations: str = ""
 
 
-def preview(config: Config, secrets: Secrets) -> list[Preview]:
-    """All models, in order. Looks at files, devices and programs of this machine; an engine may be tried."""
-    return asyncio.run(_Bench(config, secrets).all())
+def preview(config: Config, secrets: Secrets, past: Past | None = None) -> list[Preview]:
+    """All models, in order. Looks at files, devices and programs of this machine; an engine may be tried.
+
+    With a `past`, memory is what the last loads were seen to hold, where there were such.
+    """
+    return asyncio.run(_Bench(config, secrets, past or Past()).all())
 
 
 class _Bench:
     """Where one configuration is laid out; a program is looked for once."""
 
-    def __init__(self, config: Config, secrets: Secrets) -> None:
+    def __init__(self, config: Config, secrets: Secrets, past: Past) -> None:
         self._config = config
+        self._past = past
         self._secrets = secrets
         self._builds: dict[str, Build | str] = {}
         self._box = Box({})
@@ -87,7 +92,7 @@ class _Bench:
         if model.any_of:
             return Preview(model.id, runs=f"the first that is loaded of {', '.join(model.any_of)}")
         looked = specs.look(model)
-        spec = specs.make_spec(model, looked, self._box, {}, {})
+        spec = specs.make_spec(model, looked, self._box, self._past.expected, self._past.peaks)
         memory, *elsewhere = (_memory(claim) for claim in (spec.claim, *spec.elsewhere))
         problems = [looked.problem] if looked.problem else []
         command = ""

@@ -88,6 +88,17 @@ def parse(text: str, source: Path, env: Mapping[str, str]) -> Config:
     return config.model_copy(update={"source": source})
 
 
+def model_at(path: Path, config: Config, env: Mapping[str, str]) -> ModelConfig:
+    """The model at a path as this configuration would run it. Raises ConfigError where no engine can be told."""
+    source = config.source or Path("roundhouse.yaml")
+    problems = Problems(source)
+    resolver = Resolver(Paths(source.absolute().parent, env), problems, checkout=config.engines.tabbyapi.dir)
+    name = path.name if path.is_dir() else path.stem
+    model = resolver.model(ModelConfig(id=name, path=path.absolute()), config.defaults)
+    problems.raise_if_any()
+    return with_sessions(model, config.sessions)
+
+
 def _complete(top: Config | None, models: dict[str, ModelConfig], ids: tuple[str, ...], resolver: Resolver) -> Config:
     """Checks across keys, and resolution. What did not validate is left out: it has been complained about."""
     problems = resolver.problems

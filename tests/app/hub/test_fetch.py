@@ -159,7 +159,7 @@ def test_a_disk_that_gets_full_keeps_what_has_come(tmp_path, kind):
             super().read(listing, file, into, start)
 
     source = Full(CONTENT)
-    with pytest.raises(HubProblem, match="is full.*What has come is kept"):
+    with pytest.raises(HubProblem, match=r"is full.*What has come is kept"):
         pull(source, tmp_path, file_of(CONTENT))
     pull(source, tmp_path, file_of(CONTENT))
     assert source.starts == [4000]
