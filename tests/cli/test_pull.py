@@ -76,7 +76,7 @@ def test_elsewhere_it_says_what_to_write(pull, model, tmp_path):
         "files": [str(path)],
         "size": len(model),
         "listed": False,
-        "config": f'  Tiny-Q4_0:\n    path: "{path}"',
+        "config": f'  Tiny-Q4_0:\n    # from me/Tiny\n    path: "{path}"\n',
     }
 
 

@@ -12,7 +12,7 @@ from roundhouse.cli.exits import Failed, Refused, Usage
 from roundhouse.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from roundhouse.app.hub.fetch import Step
     from roundhouse.app.hub.offers import Offer
@@ -80,7 +80,7 @@ def _pull(text: str, to: Path | None, revision: str | None, file: Path | None, a
     steps = fetch.plan(offer.files, folder)
     fetch.check_space(steps, folder)
     _carry_out(hub, listing, steps)
-    _tell_done(offer, folder, config, as_json)
+    _tell_done(listing, offer, folder, config, as_json)
 
 
 def _where(file: Path | None, to: Path | None) -> tuple[Config, Path]:
@@ -180,12 +180,12 @@ def _carry_out(hub: Hub, listing: Listing, steps: Sequence[Step]) -> None:
         carry_out(hub, listing, steps, lambda name, count: bar.update(tasks[name], completed=count))
 
 
-def _tell_done(offer: Offer, folder: Path, config: Config, as_json: bool) -> None:
+def _tell_done(listing: Listing, offer: Offer, folder: Path, config: Config, as_json: bool) -> None:
     from roundhouse.cli import screen
 
     path = folder / offer.lead.rpartition("/")[2] if offer.lead else folder
     listed = any(folder.is_relative_to(place) for place in config.models_dir)
-    fragment = "" if listed else "\n".join(_fragment(offer.model, path))
+    fragment = "" if listed else _fragment(offer.model, path, listing.repository)
     if as_json:
         files = [str(folder / file.path.rpartition("/")[2]) for file in offer.files]
         screen.print_json(
@@ -206,11 +206,11 @@ def _tell_done(offer: Offer, folder: Path, config: Config, as_json: bool) -> Non
             f" Next: roundhouse models check {offer.model}"
         )
     else:
-        print(f"Roundhouse does not look there; to have it listed, write below `models:`\n\n{fragment}")
+        print(f"Roundhouse does not look there; to have it listed, write below `models:`\n\n{fragment}", end="")
 
 
-def _fragment(name: str, path: Path) -> Iterator[str]:
-    from roundhouse.config.importers.writing import scalar
+def _fragment(name: str, path: Path, repository: str) -> str:
+    from roundhouse.config.importers.result import Entry
+    from roundhouse.config.importers.writing import fragment
 
-    yield f"  {scalar(name, escape=False)}:"
-    yield f"    path: {scalar(str(path))}"
+    return fragment({name: Entry({"path": str(path)}, repository)})
