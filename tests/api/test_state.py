@@ -75,3 +75,24 @@ def test_h_a_failure_makes_it_degraded_and_is_shown():
     assert found["status"] == "degraded"
     assert found["models"]["a"]["state"] == "failed"
     assert found["models"]["a"]["error"] == "broken"
+
+
+def test_who_waits_is_told_in_the_order_of_arrival_with_what_for():
+    box = fleet(ModelSpec("a", claim={"ram": 60}), ModelSpec("b", claim={"ram": 60}))
+    planner.step(box, Asked("a", Want.LOAD), 0.0)
+    planner.step(box, Arrived(Ticket(1, "b", 2.0, key="secret", user="ann")), 2.0)
+    planner.step(box, Arrived(Ticket(2, "a", 1.0, task=True, priority=3)), 3.0)
+    told = state.queue(box, 5.0)
+    assert [(entry["model"], entry["waited_s"]) for entry in told] == [("a", 4.0), ("b", 3.0)]
+    assert told[0] | {"task": True, "priority": 3} == told[0]
+    assert told[1]["why"] == ["a is being loaded first"]
+    assert "secret" not in str(told)
+    assert "ann" not in str(told)
+    assert state.queue(fleet(ModelSpec("a")), 5.0) == []
+
+
+def test_a_load_tells_how_long_it_is_expected_to_take():
+    box = fleet(ModelSpec("a", expected=30.0), ModelSpec("b"))
+    planner.step(box, Asked("a", Want.LOAD), 0.0)
+    assert shown(box)["models"]["a"]["expected_s"] == 30.0
+    assert "expected_s" not in shown(box)["models"]["b"]

@@ -88,7 +88,7 @@ class Stub:
 
 
 @contextlib.contextmanager
-def stub(answers: dict[str, tuple[int, object]]) -> Iterator[Stub]:
+def stub(answers: dict[str, tuple[int, object]], port: int = 0) -> Iterator[Stub]:
     made = Stub(answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -109,7 +109,7 @@ def stub(answers: dict[str, tuple[int, object]]) -> Iterator[Stub]:
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         made.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

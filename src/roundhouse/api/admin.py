@@ -49,6 +49,9 @@ class House(Protocol):
     def health(self) -> dict[str, Any]:
         """`/health` in full."""
 
+    def queue(self) -> list[dict[str, Any]]:
+        """Who waits, and for what."""
+
     def may_see_health(self, request: Request) -> bool:
         """Whether this peer gets more than status and version."""
 
@@ -161,6 +164,12 @@ def _operator(app: FastAPI, house: House) -> None:
         """The whole picture: models, devices, queue."""
         _require_any(house, request)
         return Json(house.health())
+
+    @app.get("/api/v1/queue", tags=["admin"])
+    async def queue(request: Request) -> Response:
+        """Requests that wait, in the order of arrival, each with what it waits for."""
+        _require_any(house, request)
+        return Json({"queue": house.queue()})
 
     @app.get("/api/v1/switches", tags=["admin"])
     async def switches(request: Request, model: str | None = None, limit: int = 50) -> Response:

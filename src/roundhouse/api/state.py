@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from roundhouse.core.model import Kind, Phase, is_seat
+from roundhouse.core.waiting import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from roundhouse.config.models import ModelConfig
-    from roundhouse.core.model import Fleet, ModelState
+    from roundhouse.core.model import Fleet, ModelState, Ticket
     from roundhouse.ports import Endpoint, ModelFacts
 
 OPENAI_STATUS = {
@@ -106,6 +107,8 @@ def model_state(fleet: Fleet, state: ModelState, now: float) -> dict[str, Any]:
     }
     if instance is not None:
         found |= {"slots": instance.slots, "leaving": instance.leaving or None, "pid": instance.pid}
+        if instance.phase is Phase.STARTING:
+            found["expected_s"] = state.load_seconds or state.spec.expected
         if instance.phase is Phase.STARTING and instance.progress is not None:
             found["progress"] = {"fraction": instance.progress.fraction, "stage": instance.progress.stage}
     if state.failure is not None and state.failure.until > now:
@@ -159,6 +162,23 @@ def devices(fleet: Fleet) -> dict[str, dict[str, int]]:
             "foreign": device.foreign,
         }
     return found
+
+
+def queue(fleet: Fleet, now: float) -> list[dict[str, Any]]:
+    """Who waits, in the order of arrival, and for what. Whose requests they are is not told."""
+    tickets = (ticket for state in fleet.models.values() for ticket in state.queue)
+    return [_waiting(fleet, ticket, now) for ticket in sorted(tickets, key=lambda ticket: ticket.arrived)]
+
+
+def _waiting(fleet: Fleet, ticket: Ticket, now: float) -> dict[str, Any]:
+    told = explain(fleet, ticket, now)
+    return {
+        "model": ticket.model,
+        "waited_s": round(now - ticket.arrived, 3),
+        "why": [detail for detail in told.details if detail != ticket.model],
+        "task": ticket.task,
+        "priority": ticket.priority,
+    }
 
 
 def _backends(

@@ -329,6 +329,10 @@ class House:
                 told["switch"] = self._swaps.last[name]
         return found
 
+    def queue(self) -> list[dict[str, Any]]:
+        """Who waits, and for what."""
+        return state.queue(self.supervisor.fleet, self.supervisor.now())
+
     def _conversations(self, model: str) -> dict[str, object] | None:
         """What is kept of a model's conversations, or why nothing is; None where there is nothing to say."""
         if self._shelf is None:
