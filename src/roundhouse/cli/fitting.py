@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roundhouse.cli.completion import model_names_or_paths
 from roundhouse.cli.exits import FAILED, Usage
 from roundhouse.cli.options import ConfigOption, JsonOption
 
@@ -35,7 +36,9 @@ def check_models(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="Id or alias, or the path of a model; default: all that are configured.", show_default=False
+            help="Id or alias, or the path of a model; default: all that are configured.",
+            show_default=False,
+            autocompletion=model_names_or_paths,
         ),
     ] = None,
     config: ConfigOption = None,
