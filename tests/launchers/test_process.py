@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,45 @@ async def test_stdin_is_held_open_while_it_runs(make):
         ending = await handle.stop(30)
         assert handle.tail(1) == ["closed"]
         assert ending == Exit(code=0, by_us=True)
+
+
+TELLS_THE_END = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print("SIGTERM"), sys.exit(3)))
+print("up", flush=True)
+sys.stdin.read()
+print("end of stdin")
+"""
+
+
+async def test_an_engine_that_ends_with_its_stdin_gets_no_sigterm_as_well(make):
+    """Both at once make llama-server abort."""
+    async with make() as launcher:
+        command = code(TELLS_THE_END)
+        handle = await launcher.start(TAG, replace(command, eof_ends=True))
+        async for _ in handle.lines():
+            break
+        assert await handle.stop(30) == Exit(code=0, by_us=True)
+        assert handle.tail(2) == ["up", "end of stdin"]
+
+
+@pytest.mark.parametrize("grace", [0.05, 30])
+async def test_one_that_does_not_after_all_gets_it(make, grace):
+    async with make() as launcher:
+        command = code(TELLS_THE_END.replace("sys.stdin.read()", "signal.pause()"))
+        handle = await launcher.start(TAG, replace(command, eof_ends=True))
+        async for _ in handle.lines():
+            break
+        assert (await handle.stop(grace)).code in ({3} if grace > 1 else {3, -9})
+
+
+async def test_an_abort_leaves_no_core_file(make, tmp_path):
+    async with make() as launcher:
+        source = "import os, resource\nprint(resource.getrlimit(resource.RLIMIT_CORE)[0])\nos.abort()"
+        handle = await launcher.start(TAG, replace(code(source), cwd=str(tmp_path)))
+        assert (await handle.wait_exit()).code == -6
+        assert handle.tail(1) == ["0"]
+        assert list(tmp_path.iterdir()) == []
 
 
 # --- output ---

@@ -98,6 +98,11 @@ class Player:
         self._loaded: str | None = None
         self.seen = Seen()
 
+    @property
+    def ties(self) -> dict[str, float]:
+        """Nats between two words that rounding may turn around, per model."""
+        return {name: round(server.tie, 3) for name, server in self._plains.items()}
+
     def step(self, kinds: Mapping[str, int]) -> None:
         """One step, and what has to hold after each."""
         kind = self._chance.choices(list(kinds), list(kinds.values()))[0]
@@ -145,6 +150,7 @@ class Player:
             told = (
                 f"{talk.key} and {talk.model}, turn {talk.turn}, {heard.cached} of {heard.prompt} tokens from a cache"
             )
+            told += f", {self._plains[talk.model].gap:.3f} nats where {self._plains[talk.model].tie:.3f} may be"
             assert why, f"{told}: {heard.text!r} instead of {right!r}\n{self._running.log()[-3000:]}"
             self.seen.other[why] += 1
 
@@ -153,10 +159,11 @@ class Player:
     ) -> tuple[Heard, bool]:
         """An answer, and whether its engine had to be started."""
         started = self._is_out(talk.model)
-        heard = self._request(talk, messages, headers, key or talk.key)
-        while heard is None and (pause := self._health()["models"][talk.model].get("retry_in")):
-            time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
-            heard = self._request(talk, messages, headers, key or talk.key)
+        for _ in range(3):
+            if (heard := self._request(talk, messages, headers, key or talk.key)) is not None:
+                break
+            while pause := self._health()["models"][talk.model].get("retry_in"):
+                time.sleep(pause)  # killed three times within ten minutes: its backoff has to pass (spec A9)
         assert heard is not None, f"no answer from {talk.model}\n{self._running.log()[-3000:]}"
         self.seen.switches += started and self._loaded not in {None, talk.model}
         self._loaded = talk.model
@@ -368,7 +375,7 @@ def story(title: str, player: Player, seconds: float) -> str:
     steps = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.steps.items()))
     return (
         f"\n{title}: {seen.switches} switches ({steps}); {seen.answers} answers compared, "
-        f"{dict(seen.other) or 'none'} differ by llama.cpp's own rounding; of {len(found)} returns to a started engine "
+        f"{dict(seen.other) or 'none'} differ by llama.cpp's own rounding (below {player.ties} nats); of {len(found)} returns to a started engine "
         f"{good} found 80 % of their prompt; at most {seen.most / MIB:.1f} MiB on disk; {kept}; {seconds:.0f} s"
     )
 
@@ -380,6 +387,8 @@ def run(title: str, make, switches: int, budget_mib: int, seed: int, turns: int,
     models = make(place.folder)
     write_config(place, models, budget_mib)
     with plains_of(models, tmp_path) as plains:
+        for server in plains.values():
+            server.measure(random.Random(f"rounding {seed}"))
         talks = Talks(models, plains, list(KEYS), turns, random.Random(f"talks {seed}"))
         with Running(place) as running:
             player = Player(running, talks, plains, budget_mib * MIB, seed)

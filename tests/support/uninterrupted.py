@@ -19,7 +19,9 @@ from roundhouse.ports import Build, Command
 from tests.support.real_engine import Server, free_port, running
 
 TIE = 0.05
-"""Nats between two words that rounding may turn around: a hundred times what batches were seen to change."""
+"""Nats between two words that rounding may turn around, at least: what batches change depends on model and processor."""
+PAIRS = 8
+"""Prompts by which that is measured."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,24 @@ class Plain:
 
     def __init__(self, server: Server, played: Played) -> None:
         self._server, self._played = server, played
+        self.tie = TIE
+        self.gap = 0.0
+        """Nats by which the last answer that was judged differed."""
+
+    def measure(self, chance: random.Random) -> None:
+        """How much the words' chances move when only the template before a prompt was computed in another batch."""
+        for _ in range(PAIRS):
+            before, prompt = ([{"role": "user", "content": self._played.words(chance, 200)}] for _ in range(2))
+            self._ask(before)
+            parted = self._chances(prompt)
+            whole = self._chances(prompt, cache_prompt=False)
+            moved = [abs(parted[word] - whole[word]) for word in parted if word in whole]
+            self.tie = max(self.tie, 2 * max(moved, default=0.0))
+
+    def _chances(self, messages: list[dict], **more: object) -> dict[str, float]:
+        """Of the likeliest first words, in nats."""
+        first = self._ask(messages, logprobs=True, top_logprobs=3, max_tokens=1, **more)["logprobs"]["content"][0]
+        return {found["token"]: found["logprob"] for found in first["top_logprobs"]}
 
     def play(self, conversation: Conversation) -> None:
         """All its turns in a row."""
@@ -77,7 +97,8 @@ class Plain:
         choice = self._ask(conversation.messages(turn), cache_prompt=False, logprobs=True, top_logprobs=8)
         if heard == choice["message"]["content"]:
             return "whole prompt"
-        return "near tie" if self._gap(choice["logprobs"]["content"], heard) < TIE else ""
+        self.gap = self._gap(choice["logprobs"]["content"], heard)
+        return "near tie" if self.gap < self.tie else ""
 
     @staticmethod
     def _gap(tokens: list[dict], heard: str) -> float:

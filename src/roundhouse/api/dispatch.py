@@ -76,6 +76,9 @@ class Dispatch:
         if work.route.operation in _IN_SLOTS and self._sessions.has(grant.instance):
             work.seat = await self._sessions.seat(grant.instance, work.ask())
         body = work.body(runnable.config, name, stream_upstream=stream_upstream)
+        seat = work.seat
+        if seat is not None and seat.floor and not await seat.desk.holds_up(seat, work.route.upstream_path, body):
+            body = work.body(runnable.config, name, stream_upstream=stream_upstream)
         try:
             response = await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
         except UpstreamError as error:

@@ -5,6 +5,7 @@ Pure: a fleet and facts in, JSON-able values out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def model_state(fleet: Fleet, state: ModelState, now: float) -> dict[str, Any]:
         if instance.phase is Phase.STARTING and instance.progress is not None:
             found["progress"] = {"fraction": instance.progress.fraction, "stage": instance.progress.stage}
     if state.failure is not None and state.failure.until > now:
-        found["retry_in"] = round(state.failure.until - now, 1)
+        found["retry_in"] = math.ceil((state.failure.until - now) * 10) / 10
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -150,9 +151,9 @@ def backoff_error(state: ModelState, now: float) -> LoadFailed | None:
     failure = state.failure
     if failure is None or failure.until <= now or state.instance is not None:
         return None
-    wait = failure.until - now
+    wait, times = failure.until - now, len(failure.times)
     return LoadFailed(
-        f"Model '{state.spec.id}' failed {len(failure.times)} times in a row and is tried again in {wait:.0f} s: "
+        f"Model '{state.spec.id}' failed {times} times in a row and is tried again in {math.ceil(wait)} s: "
         f"{failure.reason}",
         retry_after=wait,
     )

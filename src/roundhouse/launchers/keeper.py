@@ -23,6 +23,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -42,6 +43,7 @@ ENOUGH = 64 << 10  # bytes queued to a controller before more output waits in th
 TOO_MUCH = 8 << 20  # bytes queued in either direction at which a connection is nonsense
 MOST_CONNECTIONS = 16
 SHORT_TERM = 0.5  # seconds that what is left of a tree gets after SIGTERM when its main process has ended
+EOF_TERM = 0.5  # seconds that an engine which ends with its stdin gets before SIGTERM
 LONGEST_GRACE = 86400.0  # seconds; no clock takes Infinity
 KILL_EVERY = 0.05  # seconds between SIGKILL rounds: processes forked during one fall to the next
 FIRST_WAIT = 10.0  # seconds for the first controller to come: it has just started us
@@ -214,6 +216,8 @@ class Tree:
         stage = "fork"
         try:
             os.setsid()
+            # An aborting engine would keep its memory until all of it was written to disk. Who wants that can raise it.
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
             self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != self.keeper:  # it died before the line above
                 os._exit(1)
@@ -323,6 +327,8 @@ class Keeper:
         self.pipe = -1  # the engine's output
         self.stopped = False  # the engine was told to end
         self.sweeping = False  # its main process has ended, what is left was told to
+        self.eof_ends = False  # the engine ends with its stdin
+        self.term_at: float | None = None  # when SIGTERM is due to one that should have
         self.kill_at: float | None = None  # when SIGKILL is due
         self.leave_at: float | None = time.monotonic() + FIRST_WAIT  # when we wait for nobody any more
         self.leaving = False
@@ -390,11 +396,14 @@ class Keeper:
 
     def timeout(self) -> float | None:
         """Seconds until something is due."""
-        due = [at for at in (self.kill_at, self.leave_at) if at is not None]
+        due = [at for at in (self.term_at, self.kill_at, self.leave_at) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def tick(self, now: float) -> None:
         """Does what is due."""
+        if self.term_at is not None and now >= self.term_at:
+            self.term_at, self.eof_ends = None, False
+            self.tree.terminate_main()
         if self.kill_at is not None and now >= self.kill_at and not self.tree.gone:
             self.kill_at = now + KILL_EVERY
             self.tree.signal_all(signal.SIGKILL)
@@ -442,7 +451,7 @@ class Keeper:
         if self.pipe >= 0:
             self.close_output()
         self.tree.close_stdin()
-        self.kill_at = None
+        self.term_at = self.kill_at = None
         self.done = self.leaving and self.controller is None
 
     def read_output(self) -> bool:
@@ -473,9 +482,12 @@ class Keeper:
             return
         self.stopped = self.stopped or self.tree.main_runs
         self.tree.close_stdin()
-        self.tree.terminate_main()
-        due = time.monotonic() + grace
-        self.kill_at = due if self.kill_at is None else min(self.kill_at, due)
+        now = time.monotonic()
+        if not self.eof_ends:
+            self.tree.terminate_main()
+        elif self.term_at is None:
+            self.term_at = now + min(EOF_TERM, grace)
+        self.kill_at = now + grace if self.kill_at is None else min(self.kill_at, now + grace)
 
     def leave(self) -> None:
         """Nobody needs us any more, or we are told to end. A controller that is there may still read the exit."""
@@ -573,6 +585,7 @@ class Keeper:
             peer.say("failed", what=failure.what, errno=failure.errno)
             return
         self.tag = message["tag"]
+        self.eof_ends = message.get("eof_ends") is True
         self.selector.register(self.pipe, selectors.EVENT_READ, self.read_output)
         peer.say("started", pid=self.tree.main)
 

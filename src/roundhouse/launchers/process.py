@@ -180,7 +180,8 @@ class ProcessLauncher:
     async def _go(self, link: Link, place: Place, tag: Tag, command: Command, cwd: str) -> ProcessHandle:
         environment = engine_environment(os.environ, command.env, self._install, tag)
         try:
-            answer = await link.ask("go", argv=command.argv, env=environment, cwd=cwd, tag=asdict(tag))
+            what = {"argv": command.argv, "env": environment, "cwd": cwd, "eof_ends": command.eof_ends}
+            answer = await link.ask("go", **what, tag=asdict(tag))
         except BaseException:
             self._give_up(link, place)
             raise

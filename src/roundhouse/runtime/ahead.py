@@ -2,7 +2,7 @@
 
 A thread of its own, as its reads go behind everybody else's (`pagecache.yield_disk`) and may hang on a broken disk,
 which must hold up neither other work nor the end. It ends when its model starts: the engine then reads by itself, from
-where it needs it first. docs/switching.md has the figures behind that.
+where it needs it first. docs/switching.md has figures.
 """
 
 from __future__ import annotations

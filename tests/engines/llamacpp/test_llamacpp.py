@@ -150,6 +150,16 @@ def test_progress_mode_only_where_a_keeper_holds_stdin():
     assert env(env={"A": "b"}) == {"LLAMA_SERVER_ROUTER_PORT": "1", "A": "b"}
 
 
+def test_it_ends_with_its_stdin_where_it_is_in_progress_mode():
+    def ends(build: Build = B10434, **settings: Any):
+        return LlamaCpp().command(model(**settings), None, build, 1).eof_ends
+
+    assert ends()
+    assert not ends(launcher="systemd", service="x.service")
+    assert not ends(env={"LLAMA_SERVER_ROUTER_PORT": "0"})
+    assert not ends(Build(("old",), "", frozenset({"-m"})))  # before there was a router
+
+
 def test_c4_ready_is_200_and_its_own_word():
     engine = LlamaCpp()
     assert engine.ready_paths(model()) == ("/health",)

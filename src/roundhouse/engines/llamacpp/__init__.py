@@ -7,7 +7,7 @@ Facts were taken from builds b10434 and b11434 on small models, CPU only; where 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from roundhouse.core.model import Kind
 from roundhouse.engines import visible
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from roundhouse.core.model import Progress
     from roundhouse.engines.llamacpp.flags import Names
     from roundhouse.ports import Build, ModelFacts, Place, Wish
+
+PROGRESS: Final = "LLAMA_SERVER_ROUTER_PORT"
+"""The environment variable that makes it a child of its router."""
 
 
 class LlamaCpp(Engine):
@@ -40,7 +43,9 @@ class LlamaCpp(Engine):
         """Our flags, then the user's `args`, which win, then the address, which is ours alone (`port:` sets it)."""
         ours = [word for flag in _chosen(model, facts, build, port, place) for word in flag]
         address = ("--host", "127.0.0.1", "--port", str(port))
-        return Command((*build.argv, *ours, *model.args, *address), _environment(model, place))
+        environment = _environment(model, place)
+        watches = environment.get(PROGRESS) == "1" and "--models-max" in build.flags
+        return Command((*build.argv, *ours, *model.args, *address), environment, eof_ends=watches)
 
     def choices(
         self, model: ModelConfig, facts: ModelFacts | None, build: Build, place: Place | None = None
@@ -71,7 +76,8 @@ class LlamaCpp(Engine):
         """Its slots, where they can be saved (`slots.why_not`)."""
         if layout.kind_of(model, facts) is not Kind.CHAT:
             return None
-        return slots.why_not(model, facts) or slots.LlamaSlots(slots.per_token(model, facts), model.args)
+        window = facts.window if facts is not None else 0
+        return slots.why_not(model, facts) or slots.LlamaSlots(slots.per_token(model, facts), model.args, window)
 
     def progress(self, line: str) -> Progress | None:
         """Fractions where the build has progress mode, else stages."""
@@ -164,9 +170,10 @@ def _environment(model: ModelConfig, place: Place | None) -> dict[str, str]:
     """Progress mode, which llama-server has for children of its own router (undocumented).
 
     It writes lines to stdout, and ends at once when its stdin closes. So it needs a launcher that holds stdin, as our
-    keeper does, and closes it before SIGTERM (which alone would wait for stdin too). Elsewhere stdin is /dev/null.
+    keeper does, and closes it instead of sending SIGTERM: that alone would wait for stdin too, and after both at once
+    one in ten or so aborts (b11434) and keeps its memory until a core file is written. Elsewhere stdin is /dev/null.
     """
-    mode = {"LLAMA_SERVER_ROUTER_PORT": "1"} if model.launcher in {None, "process"} else {}
+    mode = {PROGRESS: "1"} if model.launcher in {None, "process"} else {}
     return {**mode, **visible.environment(place, model.env), **model.env}
 
 

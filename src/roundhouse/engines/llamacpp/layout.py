@@ -197,13 +197,8 @@ def repacked(model: ModelConfig, facts: ModelFacts, processor: frozenset[str]) -
 
 def _mapped(model: ModelConfig) -> bool:
     mode = flags.value(model.args, flags.LOAD_MODE)
-    return not flags.last(model.args, flags.NO_MMAP, flags.MMAP) and mode in {
-        None,
-        "auto",
-        "mmap",
-        "mlock",
-        "mmap+mlock",
-    }
+    mapped = mode in {None, "auto", "mmap", "mlock", "mmap+mlock"}
+    return mapped and not flags.last(model.args, flags.NO_MMAP, flags.MMAP)
 
 
 def cache(plan: Layout, facts: ModelFacts) -> int:
