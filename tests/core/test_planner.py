@@ -18,6 +18,7 @@ from roundhouse.core.model import (
     ModelSpec,
     Objected,
     Phase,
+    Pinned,
     Policy,
     Refuse,
     Start,
@@ -755,6 +756,26 @@ def test_an_operators_load_of_what_loads_already_keeps_it():
         story >> done(1) << nothing
         story >> Asked("alpha", LOAD) << nothing
         story.after(100) << nothing
+
+
+def test_a_pin_keeps_a_model_and_ending_it_lets_it_go():
+    with two() as story:
+        loaded(story)
+        story >> Pinned("alpha", pinned=True) << nothing
+        story.asks(1, "beta") << refuse(1, NoRoom)
+        story >> Pinned("alpha", pinned=False) << nothing
+        story.asks(2, "beta") << stop(1, "alpha", "room for beta")
+
+
+def test_a_pin_calls_back_who_makes_room_already():
+    with two() as story:
+        loaded(story)
+        story.asks(1, "alpha") << grant(1, 1)
+        story.asks(2, "beta") << nothing
+        assert story.phase("alpha") is Phase.DRAINING
+        story >> Pinned("alpha", pinned=True) << refuse(2, NoRoom)
+        assert story.phase("alpha") is Phase.READY
+        story >> done(1) << nothing
 
 
 def test_an_operators_unload_drains_and_ends_a_load():

@@ -105,6 +105,7 @@ def model_state(fleet: Fleet, state: ModelState, now: float) -> dict[str, Any]:
         "active": active,
         "waiting": len(state.queue),
         "error": error,
+        "pinned": state.spec.pinned,
     }
     if instance is not None:
         found |= {"slots": instance.slots, "leaving": instance.leaving or None, "pid": instance.pid}

@@ -35,7 +35,7 @@ from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
 from roundhouse.app.swaps import Swaps
 from roundhouse.core.catalog import Catalog
-from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
+from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Pinned, Want, is_seat
 from roundhouse.errors import LoadFailed, RouterError, UnknownModel
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
@@ -372,6 +372,12 @@ class House:
         await self._until(lambda s: before is None or s.instance is None or s.instance.id != before.id, model)
         return self._told(model)
 
+    async def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
+        """Has a model never unloaded to make room, or no longer so, until Roundhouse ends."""
+        model = self._named(name)
+        self.supervisor.post(Pinned(model, pinned))
+        return self._told(model)
+
     def _told(self, model: str) -> dict[str, Any]:
         fleet = self.supervisor.fleet
         told = state.model_state(fleet, fleet.models[model], self.supervisor.now())
@@ -383,8 +389,7 @@ class House:
             await self._changed.wait()
 
     def _named(self, name: str) -> str:
-        match = self.catalog.find(name, self.is_loaded)
-        return match.model.id
+        return self.catalog.find(name, self.is_loaded).model.id
 
     async def switches(self, model: str | None, limit: int) -> list[dict[str, Any]]:
         """The last switches, newest first."""

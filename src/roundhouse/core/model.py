@@ -384,6 +384,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """An operator wants a model never unloaded to make room, or no longer so."""
+
+    model: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Objected:
     """A model was asked for that can't be loaded, as is known without trying; nothing makes room for it."""
 
@@ -426,6 +434,7 @@ Event = (
     | Measured
     | Surveyed
     | Asked
+    | Pinned
     | Objected
     | Found
     | ClosingTime

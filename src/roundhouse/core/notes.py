@@ -24,6 +24,7 @@ from roundhouse.core.model import (
     Measured,
     Objected,
     Phase,
+    Pinned,
     Progressed,
     Refuse,
     Started,
@@ -71,6 +72,9 @@ def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:
             fleet.devices.update({device.id: device for device in devices})
         case Asked(model, want):
             _asked(fleet, model, want, now)
+        case Pinned(model, pinned):
+            state = fleet.models[model]
+            change(fleet, state, spec=replace(state.spec, pinned=pinned))
         case Objected(model, reason):
             _objected(fleet, fleet.models[model], reason, now)
         case Found():
