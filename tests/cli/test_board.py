@@ -64,7 +64,7 @@ def test_all_that_is_known_has_its_place(width, height):
     lines = texts(board(PICTURE, width, height))
     whole = "\n".join(lines)
     assert lines[0] == "Roundhouse 1 healthy · up 2 h · 2 waiting · 2.5 req/s · 45.2 tok/s"
-    assert "9.0 GiB of 16.0 GiB · others 4.0 GiB" in lines[1]
+    assert "5.0 GiB of 16.0 GiB · others 4.0 GiB" in lines[1]
     bar = "██████······" if width == 200 else "███···"
     assert f"{bar} 50 % · about 18 s left · " in whole
     assert "1/4" in whole
@@ -80,6 +80,14 @@ def test_memory_is_drawn_in_proportion():
     ours, others, free = (bar.count(sign) for sign in "█▒·")
     assert ours == pytest.approx((ours + others + free) * 5 / 16, abs=1)
     assert others == pytest.approx((ours + others + free) * 4 / 16, abs=1)
+
+
+def test_what_others_have_outside_a_budget_is_not_drawn_into_it():
+    devices = {"ram": {"total": 4 * GIB, "used": 9 * GIB, "ours": 1 * GIB, "foreign": 8 * GIB}}
+    bar = texts(board(Picture("u", state(devices=devices)), 120, 24))[1]
+    assert bar.count("▒") == 0
+    assert bar.count("·") > 3 * bar.count("█") - 4
+    assert "1.0 GiB of 4.0 GiB · others 8.0 GiB" in bar
 
 
 def test_what_is_going_on_stands_above_what_is_not():

@@ -107,10 +107,12 @@ def _devices(devices: Mapping[str, Mapping[str, int]], width: int) -> Iterator[T
     for name, device in devices.items():
         total = max(device["total"], 1)
         ours = min(cells, round(cells * device["ours"] / total))
-        others = min(cells - ours, round(cells * device["foreign"] / total))
+        # More than there is: then the total is a budget of ours, and what others have lies outside it.
+        others = round(cells * device["foreign"] / total) if device["used"] <= total else 0
+        others = min(cells - ours, others)
         line = Text(f"{name:<{names}} ").append("█" * ours, style="green").append("▒" * others, style="yellow")
         line.append("·" * (cells - ours - others), style="dim")
-        line.append(f" {size(device['used'])} of {size(device['total'])}")
+        line.append(f" {size(device['ours'])} of {size(device['total'])}")
         yield line.append(f" · others {size(device['foreign'])}", style="dim") if device["foreign"] else line
 
 
