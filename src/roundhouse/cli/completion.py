@@ -5,6 +5,7 @@ Called by the shell at a press of Tab: it says nothing but names, and takes no l
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,15 +36,11 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
 def _served(params: dict[str, Any]) -> list[str]:
     """Names of a running Roundhouse; none if there is none, or it wants another key."""
     from roundhouse.cli.client import Client, read
-    from roundhouse.cli.options import DEFAULT_URL
     from roundhouse.errors import RouterError
 
-    url = params.get("url") or os.environ.get("ROUNDHOUSE_URL") or DEFAULT_URL
-    key = params.get("key") or os.environ.get("ROUNDHOUSE_API_KEY")
     try:
-        import json
-
-        with Client(url, key).open("GET", "/v1/models", limit=LIMIT) as response:
+        # The options' variables and defaults are in it, too.
+        with Client(params["url"], params.get("key")).open("GET", "/v1/models", limit=LIMIT) as response:
             models = json.loads(read(response))["data"]
         return [name for model in models for name in (model["id"], *model.get("aliases", ()))]
     except (RouterError, ValueError, LookupError, TypeError):
