@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from roundhouse.cli.root import main
 from roundhouse.dialects import sse
 
 if TYPE_CHECKING:
@@ -60,6 +62,28 @@ def run(*arguments: str, stdin: str = "", cwd: Path | None = None, **env: str) -
         check=False,
     )
     return Result(ended.returncode, ended.stdout, ended.stderr)
+
+
+def run_here(*arguments: str, cwd: Path | None = None, **env: str) -> Result:
+    """The same in this process: quicker, for commands that read and print, and start nothing."""
+    out, err = io.StringIO(), io.StringIO()
+    before, place, words = dict(os.environ), os.getcwd(), sys.argv
+    os.environ.clear()
+    os.environ.update(environ(**env))
+    sys.argv = ["roundhouse", *arguments]
+    os.chdir(cwd or place)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    finally:
+        os.chdir(place)
+        sys.argv = words
+        os.environ.clear()
+        os.environ.update(before)
+    return Result(code, out.getvalue(), err.getvalue())
 
 
 @dataclass

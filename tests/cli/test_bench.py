@@ -4,7 +4,7 @@ import pytest
 
 from roundhouse.cli.bench import Level, Sample, summed
 from roundhouse.dialects import sse
-from tests.cli.commands import chunk, error, run, stub
+from tests.cli.commands import chunk, error, run_here, stub
 
 PATH = "POST /v1/chat/completions"
 USAGE = sse.encode({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}})
@@ -24,7 +24,7 @@ def test_figures_of_a_level():
 
 def test_a_model_is_measured_alone_and_with_several_at_once():
     with stub({PATH: (200, ANSWER)}) as there:
-        shown = run("bench", "m", "--at-once", "3", "--rounds", "2", "--tokens", "7", "--json", "--url", there.url)
+        shown = run_here("bench", "m", "--at-once", "3", "--rounds", "2", "--tokens", "7", "--json", "--url", there.url)
     assert shown.code == 0, shown.err
     assert [(one["at_once"], one["requests"], one["tokens"]) for one in shown.json["levels"]] == [
         (1, 2, 10),
@@ -38,7 +38,7 @@ def test_a_model_is_measured_alone_and_with_several_at_once():
 
 def test_as_a_table_and_only_once_where_one_is_all():
     with stub({PATH: (200, ANSWER)}) as there:
-        shown = run("bench", "m", "--at-once", "1", "--url", there.url)
+        shown = run_here("bench", "m", "--at-once", "1", "--url", there.url)
     assert len(there.asked) == 4
     assert "FIRST TOKEN" in shown.out
     assert shown.out.splitlines()[-1].split()[:3] == ["1", "3", "0"]
@@ -57,7 +57,7 @@ def test_as_a_table_and_only_once_where_one_is_all():
 )
 def test_what_goes_wrong_at_once_ends_it(answer, code, said):
     with stub({PATH: answer}) as there:
-        shown = run("bench", "m", "--url", there.url)
+        shown = run_here("bench", "m", "--url", there.url)
     assert (shown.code, said in shown.err) == (code, True)
 
 
@@ -70,12 +70,12 @@ def test_a_failure_in_the_middle_is_counted_and_exits_1():
             return (503, error("full")) if len(there.asked) == 3 else (status, body)
 
         there.answer = answer
-        shown = run("bench", "m", "--at-once", "1", "--json", "--url", there.url)
+        shown = run_here("bench", "m", "--at-once", "1", "--json", "--url", there.url)
     assert shown.code == 1
     assert json.loads(shown.out)["levels"][0]["failed"] == 1
 
 
 def test_real_tokens_of_a_real_roundhouse(real):
-    shown = run("bench", "one", "--at-once", "2", "--rounds", "1", "--json", "--url", real.url)
+    shown = run_here("bench", "one", "--at-once", "2", "--rounds", "1", "--json", "--url", real.url)
     assert shown.code == 0, shown.err
     assert all(level["tokens"] > 0 and level["speed_all"] > 0 for level in shown.json["levels"])

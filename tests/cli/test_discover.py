@@ -1,7 +1,7 @@
 import pytest
 
 from roundhouse.config.load import parse
-from tests.cli.commands import run
+from tests.cli.commands import run_here
 from tests.support.gguf_files import write_tiny_chat, write_tiny_embedding
 
 
@@ -19,7 +19,7 @@ def home(tmp_path):
 
 def discover(home, *arguments):
     env = {"HOME": str(home), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "HF_HOME": "", "HF_HUB_CACHE": ""}
-    return run("models", "discover", *arguments, cwd=home, OLLAMA_MODELS=str(home / "none"), **env)
+    return run_here("models", "discover", *arguments, cwd=home, OLLAMA_MODELS=str(home / "none"), **env)
 
 
 def test_what_is_there_and_what_of_it_is_configured(home):

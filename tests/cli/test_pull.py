@@ -9,12 +9,11 @@ import sys
 
 import pytest
 
-from tests.cli.commands import LIMIT, Terminal, argv, environ, run
+from tests.cli.commands import LIMIT, Terminal, argv, environ, run, run_here
 from tests.support.gguf_files import write_tiny_chat, write_tiny_embedding
 from tests.support.hub_double import COMMIT, Repository, hub
 
 TOKEN = "hf_secretsecretsecret"
-NO_HUB = {"HF_ENDPOINT": "", "HF_TOKEN": "", "HF_HUB_OFFLINE": ""}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,8 @@ def pull(tmp_path):
 
     def made(there, *arguments, **env):
         usual = {"HF_ENDPOINT": there.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": ""}
-        return run("models", "pull", *arguments, "-c", str(config), **usual | env)
+        how = run if env else run_here  # what the library reads of the environment, it reads once
+        return how("models", "pull", *arguments, "-c", str(config), **usual | env)
 
     made.folder = models / "me/Tiny"
     made.config = config
@@ -62,7 +62,7 @@ def test_a_model_comes_whole_and_is_listed(pull, model):
     assert f"Tiny-Q4_0 is whole: {pull.folder / 'Tiny-Q4_0.gguf'}" in shown.out
     assert "Next: roundhouse models check Tiny-Q4_0" in shown.out
     assert "3 MiB to come" in shown.err
-    checked = run("check", "--json", "-c", str(pull.config)).json["models"]
+    checked = run_here("check", "--json", "-c", str(pull.config)).json["models"]
     assert [entry["id"] for entry in checked] == ["Tiny-Q4_0"]
 
 
@@ -246,14 +246,14 @@ def test_a_split_model_with_its_projector(pull, model, small):
         "Tiny-Q4_0-00002-of-00002.gguf",
         "Tiny-Q4_0-00001-of-00002.gguf",
     ]
-    (found,) = run("import", str(pull.folder), "--json").json["models"]
+    (found,) = run_here("import", str(pull.folder), "--json").json["models"]
     assert found == "Tiny-Q4_0"
 
 
 def test_without_a_folder_to_put_it_or_a_configuration_it_says_so(tmp_path):
     bare = tmp_path / "roundhouse.yaml"
     bare.write_text(f"state_dir: {tmp_path / 'state'}\n")
-    shown = run("models", "pull", "me/Tiny", "-c", str(bare))
+    shown = run_here("models", "pull", "me/Tiny", "-c", str(bare))
     assert (shown.code, "say where to: --to FOLDER" in shown.err) == (2, True)
     home = {"HOME": str(tmp_path / "none"), "XDG_CONFIG_HOME": ""}
     with hub({}) as there:

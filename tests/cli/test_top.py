@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roundhouse.cli.top import _next, pressed
-from tests.cli.commands import error, run, stub
+from tests.cli.commands import error, run, run_here, stub
 from tests.cli.test_board import entry, model, state
 from tests.support.tmux import PROMPT, needs_tmux, terminal
 
@@ -39,7 +39,7 @@ def filled(lines, height):
 
 def test_without_a_terminal_it_prints_once():
     with stub(answers(queue=[entry()])) as there:
-        shown = run("top", "--url", there.url)
+        shown = run_here("top", "--url", there.url)
     assert shown.code == 0, shown.err
     assert "\x1b" not in shown.out
     assert "  next" in shown.out
@@ -57,16 +57,16 @@ def test_it_reads_what_a_real_roundhouse_tells(real):
 
 def test_as_json():
     with stub(answers(queue=[entry()])) as there:
-        shown = run("top", "--json", "--url", there.url)
+        shown = run_here("top", "--json", "--url", there.url)
     assert shown.json == {"state": state(), "queue": [entry()]}
 
 
 def test_nobody_there_is_3_and_forbidden_4():
     with stub({}) as gone:
         pass
-    assert run("top", "--url", gone.url).code == 3
+    assert run_here("top", "--url", gone.url).code == 3
     with stub({"GET /api/v1/state": (401, error("Which key?"))}) as there:
-        assert run("top", "--url", there.url).code == 4
+        assert run_here("top", "--url", there.url).code == 4
 
 
 @needs_tmux

@@ -7,6 +7,7 @@ file of ours, from where the last try ended. That asks the hub for each piece an
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,7 +36,11 @@ class Listing:
 
 
 class Hub:
-    """The hub as this user reaches it. Raises HubProblem if the library is not installed."""
+    """The hub as this user reaches it. Raises HubProblem if the library is not installed.
+
+    Attributes:
+        endpoint: its address.
+    """
 
     def __init__(self) -> None:
         try:
@@ -45,16 +50,14 @@ class Hub:
             raise HubProblem(MISSING) from None
         self._library.utils.logging.set_verbosity_error()  # what it says of retries holds addresses
         self._library.utils.disable_progress_bars()
-
-    @property
-    def endpoint(self) -> str:
-        """Where it is."""
-        return str(self._library.constants.ENDPOINT)
+        self.endpoint = (os.environ.get("HF_ENDPOINT") or self._library.constants.ENDPOINT).rstrip("/")
 
     def listing(self, repository: str, revision: str | None) -> Listing:
         """All files of a repository. Raises HubProblem, HubRefusal."""
         with self._in_words(repository, revision):
-            told = self._library.HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=LIMIT)
+            told = self._library.HfApi(endpoint=self.endpoint).model_info(
+                repository, revision=revision, files_metadata=True, timeout=LIMIT
+            )
         files = (_file(sibling) for sibling in told.siblings or ())
         return Listing(repository, told.sha, tuple(file for file in files if file is not None))
 
@@ -75,7 +78,9 @@ class Hub:
                 f"{file.path} is larger than 50 GB, which the hub gives by its own protocol only:"
                 f" hf download {listing.repository} {file.path} --local-dir FOLDER"
             )
-        address = self._library.hf_hub_url(listing.repository, file.path, revision=listing.commit)
+        address = self._library.hf_hub_url(
+            listing.repository, file.path, revision=listing.commit, endpoint=self.endpoint
+        )
         # A compressed answer could not be taken up in the middle.
         headers = {**self._library.utils.build_hf_headers(), "accept-encoding": "identity"}
         with self._in_words(listing.repository, None, file.path):
