@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +141,24 @@ def test_whose_a_folder_is(tmp_path, gguf):
     hub_cache(tmp_path, "me/Tiny", {"a.gguf": gguf})
     stores = [place_of(tmp_path / name).store for name in ("o", "huggingface/hub", "huggingface", "none")]
     assert stores == ["ollama", "huggingface", "folder", "folder"]
+
+
+def test_where_this_user_may_not_look_is_told_and_the_rest_is_found(tmp_path, gguf, monkeypatch):
+    """Ollama's own user keeps its store to itself; root, as whom tests may run, would get in."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/tiny.gguf").write_bytes(gguf)
+    closed = tmp_path / ".ollama/models"
+    allowed = Path.is_dir
+
+    def is_dir(path):
+        if path.is_relative_to(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return allowed(path)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    places = usual_places({"HOME": str(tmp_path)})
+    assert Place("ollama", closed) in places
+    models, warnings = found(*places, Place("folder", tmp_path / "models"))
+    assert list(models) == ["tiny"]
+    assert any(f"{closed}" in text and "can't be read (Permission denied)" in text for text in warnings)
+    assert place_of(closed).store == "folder"

@@ -86,7 +86,7 @@ def test_it_fills_the_terminal_and_leaves_it_as_it_was(tty, width, height):
 
 
 @needs_tmux
-def test_a_resize_is_followed_at_once(tty):
+def test_a_resize_is_followed(tty):
     with stub(answers()) as there, tty(width=80, height=24) as shown:
         shown.enter(TOP + there.url)
         shown.until("q quit")

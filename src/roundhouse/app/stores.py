@@ -72,14 +72,22 @@ def usual_places(env: Mapping[str, str]) -> tuple[Place, ...]:
         Place(OLLAMA, Path(env.get("OLLAMA_MODELS") or home / ".ollama/models")),
         Place(OLLAMA, Path("/usr/share/ollama/.ollama/models")),
     )
-    return tuple(place for place in places if place.folder.is_dir())
+    return tuple(place for place in places if _is_there(place.folder))
+
+
+def _is_there(folder: Path) -> bool:
+    """Also where this user may not look, which is then told."""
+    try:
+        return folder.is_dir()
+    except OSError:
+        return True
 
 
 def place_of(folder: Path) -> Place:
     """Whose a folder is, by what it holds."""
-    if ollama.is_store(folder):
-        return Place(OLLAMA, folder)
     try:
+        if ollama.is_store(folder):
+            return Place(OLLAMA, folder)
         is_hub = any(one.name.startswith(_REPOSITORY) for one in folder.iterdir())
     except OSError:
         is_hub = False
@@ -92,13 +100,20 @@ def search(places: Iterable[Place]) -> tuple[tuple[Stored, ...], tuple[str, ...]
     warnings: list[str] = []
     names: set[str] = set()
     for place in places:
-        for name, body in _SEARCHES[place.store](place.folder, warnings):
+        for name, body in _readable(place, warnings):
             real = Path(body["path"]).resolve()
             if real not in found:
                 unlike = _unlike(name, names)
                 names.add(unlike)
                 found[real] = _look(unlike, place.store, body)
     return tuple(found.values()), tuple(warnings)
+
+
+def _readable(place: Place, warnings: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        yield from _SEARCHES[place.store](place.folder, warnings)
+    except OSError as error:
+        warnings.append(f"{error.filename or place.folder} can't be read ({error.strerror})")
 
 
 def _unlike(name: str, taken: set[str]) -> str:
@@ -125,12 +140,7 @@ def _in_folder(folder: Path, warnings: list[str]) -> Iterator[tuple[str, dict[st
 
 
 def _in_hub(folder: Path, warnings: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        repositories = sorted(one for one in folder.iterdir() if one.name.startswith(_REPOSITORY))
-    except OSError as error:
-        warnings.append(f"{folder} can't be read ({error.strerror})")
-        return
-    for repository in repositories:
+    for repository in sorted(one for one in folder.iterdir() if one.name.startswith(_REPOSITORY)):
         snapshot = _newest(repository)
         if snapshot is None:
             continue

@@ -149,6 +149,15 @@ def test_a_full_disk_is_told_before_it_begins(tmp_path, monkeypatch):
     check_space(plan([file_of(CONTENT)], tmp_path / "not/there/yet"), tmp_path)
 
 
+def test_a_disk_that_can_not_be_looked_at_is_told(tmp_path, monkeypatch):
+    def refused(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(shutil, "disk_usage", refused)
+    with pytest.raises(HubProblem, match="can't be written: Permission denied"):
+        check_space(plan([file_of(CONTENT)], tmp_path), tmp_path)
+
+
 @pytest.mark.parametrize("kind", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_that_gets_full_keeps_what_has_come(tmp_path, kind):
     class Full(Source):

@@ -71,8 +71,11 @@ def plan(files: Sequence[HubFile], folder: Path) -> tuple[Step, ...]:
 
 def check_space(steps: Sequence[Step], folder: Path) -> None:
     """Raises HubProblem if the disk can't take what is missing."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    missing, free = sum(step.missing for step in steps), shutil.disk_usage(there).free
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        missing, free = sum(step.missing for step in steps), shutil.disk_usage(there).free
+    except OSError as error:
+        raise _disk(error, folder) from None
     if missing > free:
         raise HubProblem(
             f"The disk of {folder} has {_mib(free)} MiB free, and {_mib(missing)} MiB are to come; make room,"
