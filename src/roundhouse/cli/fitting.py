@@ -73,7 +73,7 @@ def _models(file: Path | None, wanted: str | None) -> tuple[Config, Sequence[Mod
     from roundhouse.errors import ConfigError
 
     path = Path(wanted).expanduser() if wanted else None
-    is_path = path is not None and path.exists()
+    is_path = path is not None and _is_there(path)
     try:
         config = read_config(file)
     except ConfigError:
@@ -88,6 +88,17 @@ def _models(file: Path | None, wanted: str | None) -> tuple[Config, Sequence[Mod
     if path is None or not is_path:
         raise Usage(_unknown(wanted, config))
     return config, (model_at(path, config, os.environ),)
+
+
+def _is_there(path: Path) -> bool:
+    """Also where this user may not look, which is told as its problem then."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _unknown(wanted: str, config: Config) -> str:

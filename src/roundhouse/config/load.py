@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from roundhouse.config import checks, document, wording
+from roundhouse.config.discover import is_gguf
 from roundhouse.config.fields import FROM_FILE
 from roundhouse.config.models import Config, Defaults, ModelConfig, Section
 from roundhouse.config.problems import Problems
@@ -93,7 +94,7 @@ def model_at(path: Path, config: Config, env: Mapping[str, str]) -> ModelConfig:
     source = config.source or Path("roundhouse.yaml")
     problems = Problems(source)
     resolver = Resolver(Paths(source.absolute().parent, env), problems, checkout=config.engines.tabbyapi.dir)
-    name = path.name if path.is_dir() else path.stem
+    name = path.stem if is_gguf(path) else path.name
     model = resolver.model(ModelConfig(id=name, path=path.absolute()), config.defaults)
     problems.raise_if_any()
     return with_sessions(model, config.sessions)
