@@ -31,6 +31,7 @@ class Engine:
         self.answers = True
         self.status = 200
         self.full = False
+        self.astray = False
         self.found = 0
         self.hold: asyncio.Event | None = None
 
@@ -54,7 +55,8 @@ class Engine:
         if self.status != 200:
             return Reply(self.status, b'{"error":{"message":"not supported"}}')
         if action == "save":
-            (self.folder / name).write_bytes(b"%d" % self.slots[number])
+            if not self.astray:
+                (self.folder / name).write_bytes(b"%d" % self.slots[number])
             told = {"n_saved": self.slots[number], "n_written": 0 if self.full else 4}
         else:
             self.slots[number] = int((self.folder / name).read_bytes())
@@ -296,6 +298,7 @@ async def test_d11_another_state_of_the_engine_reads_nothing_and_is_tried_anew(b
         ({"status": 501}, 'it could not be saved: the engine said 501 {"error":{"message":"not supported"}}'),
         ({"answers": False}, "it could not be saved: the engine did not answer in time"),
         ({"full": True}, "None tokens were saved, not the 1500 that were expected"),
+        ({"astray": True}, "1500 tokens were saved, but not where they were to go"),
         ({"slots": [7, 7]}, "7 tokens were saved, not the 1500 that were expected"),
     ],
 )

@@ -221,6 +221,10 @@ class Desk:
                 self._fail(_refusal("saved", reply, tokens, held), by_engine=reply.status != 0)
                 return reply.status != 0
             saved = await self._shelf.put(part, self._tally.state, replace(held, tokens=tokens))
+            if not saved.size:
+                await self._shelf.drop(saved)
+                self._fail(f"{tokens} tokens were saved, but not where they were to go", by_engine=True)
+                return True
         except OSError as error:
             self._fail(f"it could not be saved: {error.strerror or error}")
             return True
