@@ -151,6 +151,19 @@ def test_it_goes_on_when_roundhouse_comes_back(tty):
         shown.until(PROMPT.strip())
 
 
+@needs_tmux
+def test_another_program_there_is_told_and_waited_out(tty):
+    with tty() as shown, stub(answers()) as there:
+        shown.enter(TOP + there.url)
+        shown.until("healthy")
+        there.answers["GET /api/v1/queue"] = (200, {})
+        shown.until("is no Roundhouse of this version")
+        there.answers |= answers()
+        shown.until("healthy")
+        shown.type("q")
+        shown.until(PROMPT.strip())
+
+
 def test_keys_that_come_together_are_told_apart():
     assert pressed("\x1b[A\x1bOBjq\x1b[Dl") == ["up", "down", "down", "q", "\x1b[D", "l"]
 

@@ -16,7 +16,6 @@ import termios
 import threading
 import time
 import tty
-from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from roundhouse.cli.board import Picture
     from roundhouse.cli.client import Client
+    from roundhouse.cli.rates import Rate
 
 EVERY: Final = 1.0
 """Seconds between two looks while nothing happens."""
@@ -86,7 +86,8 @@ class Watch:
         self._queue: list[dict[str, Any]] = []
         self._rates = Rates()
         self._trouble = ""
-        self._happened: deque[str] = deque(maxlen=KEPT)
+        self._rate: Rate | None = None
+        self._happened: tuple[str, ...] = ()  # replaced, never changed: another thread reads it
         self._stir = threading.Event()
 
     @property
@@ -98,8 +99,8 @@ class Watch:
             self.client.url,
             self._state,
             self._queue,
-            self._rates.now,
-            tuple(self._happened),
+            self._rate,
+            self._happened,
             self._trouble,
             self.remark,
         )
@@ -116,7 +117,8 @@ class Watch:
         self._state = self.client.get("/api/v1/state")
         self._queue = self.client.get("/api/v1/queue")["queue"]
         with self.client.open("GET", "/metrics", limit=QUICK) as response:
-            self._rates.saw(time.monotonic(), read(response).decode())
+            self._rates.saw(time.monotonic(), read(response).decode("utf-8", "replace"))
+        self._rate = self._rates.now
 
     def act(self, action: str, model: str) -> None:
         """Asks for a load or an unload, and goes on watching."""
@@ -147,6 +149,8 @@ class Watch:
                 self._trouble = ""
             except RouterError as error:
                 self._trouble = error.message.partition("\n")[0]
+            except (LookupError, TypeError, ValueError):
+                self._trouble = f"What answers at {self.client.url} is no Roundhouse of this version."
             self.changed.set()
             time.sleep(LEAST)
             self._stir.wait(EVERY - LEAST)
@@ -163,9 +167,9 @@ class Watch:
                 with self.client.open("GET", "/api/v1/events") as response:
                     for kind, data in events(response):
                         if text := happening(kind, json.loads(data)):
-                            self._happened.append(f"{time.strftime('%H:%M:%S')} {text}")
+                            self._happened = (*self._happened, f"{time.strftime('%H:%M:%S')} {text}")[-KEPT:]
                         self._stir.set()
-            except (RouterError, ValueError):
+            except (RouterError, LookupError, TypeError, AttributeError, ValueError):
                 pass  # the looks tell what is wrong
             time.sleep(EVERY)
 
