@@ -88,12 +88,10 @@ def plain(picture: Picture) -> list[Text]:
 
 
 def _head(picture: Picture) -> Text:
-    if picture.state is None:
-        return Text(picture.trouble or f"asking {picture.url}", style="red" if picture.trouble else "")
     state = picture.state
+    if state is None or picture.trouble:
+        return Text(picture.trouble or f"asking {picture.url}", style="red" if picture.trouble else "")
     text = Text(f"Roundhouse {state['version']} ", style="bold")
-    if picture.trouble:
-        return text.append(picture.trouble, style="red")
     text.append(state["status"], style="green" if state["status"] == "healthy" else "yellow")
     text.append(f" · up {duration(state['uptime_s'])} · {state['queue']} waiting", style="default")
     if picture.rate is not None:
