@@ -447,6 +447,12 @@ class Engine(Protocol):
         """
         ...
 
+    def parts(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> Mapping[str, int]:
+        """What `footprint` is the sum of: bytes of `weights`, `cache` and others by name; {} if nothing can be said."""
+        return {}
+
     def held(self, lines: Sequence[str]) -> int | None:
         """Bytes that it says, in its output of a load that is done, to have taken on the device that computes.
 

@@ -75,3 +75,10 @@ def test_h_a_failure_makes_it_degraded_and_is_shown():
     assert found["status"] == "degraded"
     assert found["models"]["a"]["state"] == "failed"
     assert found["models"]["a"]["error"] == "broken"
+
+
+def test_a_load_tells_how_long_it_is_expected_to_take():
+    box = fleet(ModelSpec("a", expected=30.0), ModelSpec("b"))
+    planner.step(box, Asked("a", Want.LOAD), 0.0)
+    assert shown(box)["models"]["a"]["expected_s"] == 30.0
+    assert "expected_s" not in shown(box)["models"]["b"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from roundhouse.cli.root import main
 from roundhouse.dialects import sse
 
 if TYPE_CHECKING:
@@ -62,6 +64,28 @@ def run(*arguments: str, stdin: str = "", cwd: Path | None = None, **env: str) -
     return Result(ended.returncode, ended.stdout, ended.stderr)
 
 
+def run_here(*arguments: str, cwd: Path | None = None, **env: str) -> Result:
+    """The same in this process: quicker, for commands that read and print, and start nothing."""
+    out, err = io.StringIO(), io.StringIO()
+    before, place, words = dict(os.environ), os.getcwd(), sys.argv
+    os.environ.clear()
+    os.environ.update(environ(**env))
+    sys.argv = ["roundhouse", *arguments]
+    os.chdir(cwd or place)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    finally:
+        os.chdir(place)
+        sys.argv = words
+        os.environ.clear()
+        os.environ.update(before)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
 @dataclass
 class Asked:
     method: str
@@ -88,7 +112,7 @@ class Stub:
 
 
 @contextlib.contextmanager
-def stub(answers: dict[str, tuple[int, object]]) -> Iterator[Stub]:
+def stub(answers: dict[str, tuple[int, object]], port: int = 0) -> Iterator[Stub]:
     made = Stub(answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -109,7 +133,7 @@ def stub(answers: dict[str, tuple[int, object]]) -> Iterator[Stub]:
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         made.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -1,17 +1,7 @@
-import sys
-
 import pytest
 
 from tests.cli.commands import run
 from tests.support.gguf_files import write_tiny_chat
-
-ENGINE = """#!/bin/sh
-case "$1" in
---version) echo "version: 9999 (abcdef)";;
---help) echo "-m, --model FNAME  model"; echo "-c, --ctx-size N  context"; echo "-np, --parallel N  slots"; echo "--slot-save-path PATH  folder"; echo "--no-warmup  none";;
-*) exec {python} -S {server} "$@";;
-esac
-"""
 
 
 @pytest.fixture
@@ -150,26 +140,6 @@ models:
     assert (own["profile"], own["choices"]) == ("fast-start", [])
     assert (quick["as_balanced"], own["as_balanced"]) == (False, True)
     assert (mine["profile"], mine["choices"]) == (None, [])
-
-
-@pytest.fixture
-def llama_server(tmp_path):
-    """A program that says and does what the search for a llama-server looks at."""
-    server = tmp_path / "server.py"
-    server.write_text(
-        "import sys\n"
-        "from http.server import BaseHTTPRequestHandler, HTTPServer\n"
-        "class H(BaseHTTPRequestHandler):\n"
-        "    def do_GET(self):\n"
-        "        self.rfile.read(int(self.headers.get('content-length') or 0))\n"
-        "        self.send_response(200); self.end_headers(); self.wfile.write(b'{}')\n"
-        "    do_POST = do_GET\n"
-        "HTTPServer(('127.0.0.1', int(sys.argv[sys.argv.index('--port') + 1])), H).serve_forever()\n"
-    )
-    program = tmp_path / "llama-server"
-    program.write_text(ENGINE.format(python=sys.executable, server=server))
-    program.chmod(0o755)
-    return program
 
 
 def test_broken_files_are_problems_and_no_error(write, tmp_path):

@@ -23,6 +23,21 @@ def test_a_load_makes_room(real):
     assert (models["one"]["state"], models["two"]["state"]) == ("unloaded", "ready")
 
 
+def test_a_pinned_model_stays(real):
+    assert run("load", "one", "--url", real.url).code == 0
+    pinned = run("pin", "uno", "--url", real.url)
+    assert (pinned.code, pinned.out) == (0, "one is pinned: it stays.\n")
+    assert "pinned" in run("status", "--url", real.url).out
+    refused = run("load", "two", "--url", real.url)
+    assert refused.code == 1
+    assert "unpin or unload" in refused.err
+    assert run("unpin", "one", "--json", "--url", real.url).json["pinned"] is False
+    assert run("load", "two", "--url", real.url).code == 0
+    assert "it stays once it is loaded: roundhouse load one" in run("pin", "one", "--url", real.url).out
+    assert run("unpin", "one", "--url", real.url).out == "one is not pinned.\n"
+    assert run("pin", "none", "--url", real.url).code == 4
+
+
 def test_a_failed_load_exits_1_with_the_engines_last_words(real):
     shown = run("load", "bad", "--url", real.url)
     assert shown.code == 1

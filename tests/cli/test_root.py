@@ -2,41 +2,57 @@ import subprocess
 import sys
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import roundhouse
+from roundhouse.cli.root import app
 from tests.cli.commands import run, stub
 
-COMMANDS = [
-    "init",
-    "serve",
-    "demo",
-    "check",
-    "status",
-    "load",
-    "unload",
-    "logs",
-    "chat",
-    "doctor",
-    "import",
-    "install",
-    "uninstall",
-    "models",
-]
+ROOT = typer.main.get_command(app)
+
+
+def walk(group=ROOT, *before):
+    """Every command, groups opened."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from walk(command, *before, name)
+        else:
+            yield (*before, name)
+
+
+COMMANDS = list(walk())
 
 
 def test_g3_help_names_every_command_and_the_exit_codes():
     shown = run("--help")
     assert shown.code == 0
-    assert all(f" {name} " in shown.out for name in COMMANDS)
+    assert all(f" {name} " in shown.out for name in ROOT.commands)
     assert "3 not running" in shown.out.replace("\n", " ")
 
 
-@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS[:-1]), ("models", "list")])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_an_example(command):
-    shown = run(*command, "--help")
-    assert shown.code == 0
-    assert "Example: " in shown.out
-    assert f"roundhouse {' '.join(command)}" in " ".join(shown.out.split())
+    shown = CliRunner().invoke(app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example: " in shown.output
+    assert f"roundhouse {' '.join(command)}" in " ".join(shown.output.split())
+
+
+NO_JSON = {
+    ("serve",): "runs until it is ended",
+    ("demo",): "runs until it is ended",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_speaks_json_unless_it_makes_no_sense(command):
+    found = ROOT
+    for name in command:
+        found = found.commands[name]
+    speaks = any("--json" in option.opts for option in found.params)
+    assert speaks or command in NO_JSON
+    assert not (speaks and command in NO_JSON)
 
 
 def test_version():

@@ -1,11 +1,14 @@
 """Which engine a path asks for, and what a folder of models holds (spec C1). Files are empty: nothing opens them."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from roundhouse.app.specs import look
 from roundhouse.config.discover import UndetectedError, by_name, detect, parts_of, projector_for, scan
+from roundhouse.config.load import parse
 
 
 def files(folder: Path, *names: str) -> None:
@@ -168,3 +171,30 @@ def test_parts_of_a_split_model_are_told_from_any_of_them():
     first = [f"/x/a-0000{n}-of-00003.gguf" for n in (1, 2, 3)]
     assert [str(part) for part in parts_of(Path("/x/a-00002-of-00003.gguf"))] == first
     assert parts_of(Path("/x/a.gguf")) == (Path("/x/a.gguf"),)
+
+
+def closed(monkeypatch, folder):
+    """Has a folder be one that this user may not enter, as no folder is to root."""
+    allowed = Path.stat
+
+    def stat(path, **more):
+        if path != folder and path.is_relative_to(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return allowed(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+
+def test_what_this_user_may_not_look_at_is_told_and_raises_nothing(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    closed(monkeypatch, tmp_path / "closed")
+    with pytest.raises(UndetectedError, match=r"closed/model can't be read \(permission denied\)"):
+        detect(tmp_path / "closed/model")
+    assert scan(tmp_path / "closed/models").warnings == (
+        f"models_dir: {tmp_path}/closed/models can't be read (permission denied); its models are not listed",
+    )
+    text = f"models_dir: {tmp_path}/closed/models\nmodels:\n  a: {{path: {tmp_path}/closed/a.gguf}}\n"
+    config = parse(text, tmp_path / "roundhouse.yaml", {"HOME": str(tmp_path)})
+    assert any("closed/a.gguf can't be read (permission denied)" in text for text in config.warnings)
+    looked = look(config.models["a"])
+    assert looked.problem == f"{tmp_path}/closed/a.gguf can't be read (permission denied)"

@@ -772,6 +772,17 @@ def test_an_operators_load_of_what_loads_already_keeps_it():
         story.after(100) << nothing
 
 
+def test_a_pin_calls_back_who_makes_room_already():
+    with two() as story:
+        loaded(story)
+        story.asks(1, "alpha") << grant(1, 1)
+        story.asks(2, "beta") << nothing
+        assert story.phase("alpha") is Phase.DRAINING
+        story >> Asked("alpha", Want.PIN) << refuse(2, NoRoom)
+        assert story.phase("alpha") is Phase.READY
+        story >> done(1) << nothing
+
+
 def test_an_operators_unload_drains_and_ends_a_load():
     with two() as story:
         story >> Asked("alpha", LOAD) << start(1, "alpha")

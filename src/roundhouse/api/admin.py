@@ -65,6 +65,9 @@ class House(Protocol):
     async def switches(self, model: str | None, limit: int) -> list[dict[str, Any]]:
         """The last switches, newest first."""
 
+    async def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
+        """Has a model never unloaded to make room, or no longer so, and returns its state."""
+
     def log(self, name: str, *, follow: bool) -> AsyncIterator[str]:
         """A model's output lines; raises UnknownModel at once."""
 
@@ -190,6 +193,18 @@ def _operator(app: FastAPI, house: House) -> None:
         """Unloads a model after its running answers, and answers when it is gone."""
         _require_manage(house, request)
         return Json(await house.unload(model))
+
+    @app.post("/api/v1/models/{model:path}/pin", tags=["admin"])
+    async def pin(request: Request, model: str) -> Response:
+        """Has a model never unloaded to make room, until Roundhouse ends."""
+        _require_manage(house, request)
+        return Json(await house.pin(model, pinned=True))
+
+    @app.post("/api/v1/models/{model:path}/unpin", tags=["admin"])
+    async def unpin(request: Request, model: str) -> Response:
+        """Ends a pin, also a configured one."""
+        _require_manage(house, request)
+        return Json(await house.pin(model, pinned=False))
 
     @app.get("/api/v1/models/{model:path}/log", tags=["admin"])
     async def log(request: Request, model: str, follow: int = 0) -> Response:

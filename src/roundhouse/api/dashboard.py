@@ -1,4 +1,4 @@
-"""What the dashboard asks beyond state and feed: queue, past requests, a model in full, settings, pins (spec G2, H).
+"""What the dashboard asks beyond state and feed: queue, past requests, a model in full, settings (spec G2, H).
 
 All of it needs a key that may manage, once there are keys: it tells of others' requests and of paths on this machine.
 """
@@ -34,9 +34,6 @@ class Dashboard(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """The configuration without models and secrets."""
-
-    def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
-        """Pins a model, or no longer; raises UnknownModel."""
 
 
 class House(Protocol):
@@ -82,18 +79,6 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
         """The configuration as resolved, without its models; secrets are hidden."""
         require(request)
         return Json(dashboard.settings())
-
-    @app.post("/api/v1/models/{model:path}/pin", tags=["admin"])
-    async def pin(request: Request, model: str) -> Response:
-        """Keeps a model from making room or leaving idle, until it is unpinned or Roundhouse ends. Loads nothing."""
-        require(request)
-        return Json(dashboard.pin(model, pinned=True))
-
-    @app.post("/api/v1/models/{model:path}/unpin", tags=["admin"])
-    async def unpin(request: Request, model: str) -> Response:
-        """Lets a model be unloaded again, even if it is pinned by the configuration."""
-        require(request)
-        return Json(dashboard.pin(model, pinned=False))
 
     @app.get("/api/v1/models/{model:path}/details", tags=["admin"])
     async def one(request: Request, model: str) -> Response:

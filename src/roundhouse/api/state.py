@@ -104,9 +104,12 @@ def model_state(fleet: Fleet, state: ModelState, now: float) -> dict[str, Any]:
         "active": active,
         "waiting": len(state.queue),
         "error": error,
+        "pinned": state.spec.pinned,
     }
     if instance is not None:
         found |= {"slots": instance.slots, "leaving": instance.leaving or None, "pid": instance.pid}
+        if instance.phase is Phase.STARTING:
+            found["expected_s"] = state.load_seconds or state.spec.expected
         if instance.phase is Phase.STARTING and instance.progress is not None:
             found["progress"] = {"fraction": instance.progress.fraction, "stage": instance.progress.stage}
     if state.failure is not None and state.failure.until > now:

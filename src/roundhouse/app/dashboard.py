@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from roundhouse.core.model import Asked, Phase, Want
+from roundhouse.core.model import Phase
 from roundhouse.core.turns import place_in_queue
 from roundhouse.core.waiting import expected_load, explain
 from roundhouse.errors import UnknownModel
@@ -97,14 +97,6 @@ class Dashboard:
     def settings(self) -> dict[str, Any]:
         """The configuration without models and secrets."""
         return dict(self._secrets.fields(self._config.model_dump(mode="json", exclude={"models"})))
-
-    def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
-        """Pins a model, or no longer."""
-        self._named(name)
-        if name not in self._supervisor.fleet.models:
-            raise UnknownModel(f"Model '{name}' stands for others; pin one of those.", param="model")
-        self._supervisor.post(Asked(name, Want.PIN if pinned else Want.UNPIN))
-        return {"model": name, "pinned": pinned}
 
     def _named(self, name: str) -> ModelConfig:
         found = self._config.models.get(name)

@@ -32,6 +32,7 @@ from roundhouse.app.dashboard import Dashboard
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.keyring import open_keys
 from roundhouse.app.launching import Launchers
+from roundhouse.app.listing import Listing
 from roundhouse.app.places import Box
 from roundhouse.app.restart import is_restart
 from roundhouse.app.shelving import open_shelf
@@ -39,7 +40,7 @@ from roundhouse.app.sockets import split
 from roundhouse.app.swaps import Swaps
 from roundhouse.core.catalog import Catalog
 from roundhouse.core.model import Asked, ClosingTime, Device, Fleet, Objected, Phase, Want, is_seat
-from roundhouse.errors import LoadFailed, RouterError, UnknownModel
+from roundhouse.errors import LoadFailed, RouterError
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
@@ -207,6 +208,7 @@ class House:
         self.supervisor.observers += [self.books.saw, self.books.measured, self._swaps.saw, self._wake]
         self.supervisor.observers.append(lambda _event, _actions, _now: self._sessions.look(fleet))
         self.catalog = Catalog(config.models)
+        self._listing = Listing(config.models, self.catalog, self._about, fleet, self.is_loaded)
         hosts = {split(address)[0] for address in config.listen}
         self.guard = Guard(hosts, config.cors.origins)
         ended = self.keyholder.counting(self.books.request)
@@ -292,28 +294,11 @@ class House:
 
     def models(self, caller: Caller) -> list[dict[str, Any]]:
         """The models that this caller may use, in the order of the configuration, by the first name that it may use."""
-        fleet = self.supervisor.fleet
-        found = []
-        for config in self.config.models.values():
-            name = next((name for name in (config.id, *config.aliases) if caller.allowed(name)), None)
-            if config.unlisted or name is None:
-                continue
-            if config.any_of:
-                entry = state.virtual_entry(config, self.is_loaded)
-            else:
-                entry = state.model_entry(self._about[config.id], fleet.models[config.id])
-            found.append(entry | {"id": name})
-        return found
+        return self._listing.models(caller)
 
     def model(self, caller: Caller, name: str) -> dict[str, Any]:
         """One model, by id or alias."""
-        match = self.catalog.find(name, self.is_loaded)
-        target = match.virtual or match.model
-        if not any(caller.allowed(known) for known in {name, target.id}):
-            raise UnknownModel(f"Model '{name}' does not exist, or your key may not use it.", param="model")
-        if target.any_of:
-            return state.virtual_entry(target, self.is_loaded)
-        return state.model_entry(self._about[target.id], self.supervisor.fleet.models[target.id])
+        return self._listing.model(caller, name)
 
     def is_loaded(self, model: str) -> bool:
         """Whether it answers."""
@@ -377,6 +362,12 @@ class House:
         await self._until(lambda s: before is None or s.instance is None or s.instance.id != before.id, model)
         return self._told(model)
 
+    async def pin(self, name: str, *, pinned: bool) -> dict[str, Any]:
+        """Has a model never unloaded to make room, or no longer so, until Roundhouse ends."""
+        model = self._named(name)
+        self.supervisor.post(Asked(model, Want.PIN if pinned else Want.UNPIN))
+        return self._told(model)
+
     def _told(self, model: str) -> dict[str, Any]:
         fleet = self.supervisor.fleet
         told = state.model_state(fleet, fleet.models[model], self.supervisor.now())
@@ -388,8 +379,7 @@ class House:
             await self._changed.wait()
 
     def _named(self, name: str) -> str:
-        match = self.catalog.find(name, self.is_loaded)
-        return match.model.id
+        return self.catalog.find(name, self.is_loaded).model.id
 
     async def switches(self, model: str | None, limit: int) -> list[dict[str, Any]]:
         """The last switches, newest first."""

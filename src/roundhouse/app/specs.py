@@ -15,6 +15,7 @@ import orjson
 from roundhouse.api.state import About
 from roundhouse.app import claims
 from roundhouse.app.places import place_of
+from roundhouse.config.discover import absence
 from roundhouse.core.model import Kind, ModelSpec, Policy, ReadAhead, TaskRule
 from roundhouse.engines import ENGINES, visible
 from roundhouse.engines.openai import endpoint_of, words_of
@@ -74,8 +75,8 @@ def look(model: ModelConfig) -> Looked:
     except FileNotFoundError:
         return Looked(None, f"{source} does not exist", 0)
     except (FormatError, OSError) as error:
-        return Looked(None, str(error), 0)
-    present = frozenset(path for path in engine.witnesses(model) if path.exists())
+        return Looked(None, (source and absence(source)) or str(error), 0)
+    present = frozenset(path for path in engine.witnesses(model) if absence(path) is None)
     return Looked(facts, engine.objection(model, facts, present) or _no_script(model), created, stamp)
 
 
@@ -83,7 +84,11 @@ def _no_script(model: ModelConfig) -> str | None:
     """What is wrong with a start script: the first two things that the original's troubleshooting looks at."""
     if model.script is None:
         return None
-    if not model.script.is_file():
+    try:
+        is_file = model.script.is_file()
+    except OSError:
+        return f"its start script: {absence(model.script)}"
+    if not is_file:
         return f"its start script {model.script} does not exist"
     if not os.access(model.script, os.X_OK):
         return f"its start script {model.script} is not executable; run: chmod +x {shlex.quote(str(model.script))}"

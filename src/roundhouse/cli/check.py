@@ -75,7 +75,7 @@ def _print(
     said: dict[str, str] = {}
     for model in models:
         console.print(model.id, style="bold")
-        for name, text in _facts(model):
+        for name, text in facts(model):
             console.print(f"  {name:<9}{text}", soft_wrap=True)
         for problem in model.problems:
             first = said.setdefault(problem, model.id)
@@ -95,14 +95,14 @@ def _print(
     )
 
 
-def _facts(model: Preview) -> Iterator[tuple[str, str]]:
-    """Name and text of each line about a model."""
+def facts(model: Preview, *, memory: bool = True) -> Iterator[tuple[str, str]]:
+    """Name and text of each line about a model, with or without that about memory."""
     if model.engine:
         yield "engine", f"{model.engine}, launcher {model.launcher}"
     if model.runs:
         yield "runs", model.runs
-    if model.memory:
-        places = [_claimed(memory) for memory in (model.memory, *model.elsewhere)]
+    if model.memory and memory:
+        places = [_claimed(place) for place in (model.memory, *model.elsewhere)]
         yield "memory", "about " + "; or ".join(places)
     if model.context or model.slots:
         context = f"{model.context} tokens" if model.context else "as the engine decides"

@@ -1,4 +1,4 @@
-"""`roundhouse load` and `roundhouse unload`: what an operator wants of a model, with its progress shown meanwhile."""
+"""`load`, `unload`, `pin` and `unpin`: what an operator wants of a model, with its progress shown meanwhile."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command(epilog="Example: roundhouse load smollm2-135m")(load)
     app.command(epilog="Example: roundhouse unload smollm2-135m")(unload)
+    app.command(epilog="Example: roundhouse pin smollm2-135m")(pin)
+    app.command(epilog="Example: roundhouse unpin smollm2-135m")(unpin)
 
 
 def load(
@@ -42,6 +44,34 @@ def unload(
     if not as_json:
         again = "" if found["state"] in {"unloaded", "failed"} else f", and is {found['state']} again: it is wanted"
         print(f"{found['model']} is unloaded{again}.")
+
+
+def pin(model: ModelArgument, url: UrlOption = DEFAULT_URL, key: KeyOption = None, as_json: JsonOption = False) -> None:
+    """Never unload a model to make room for others, until Roundhouse ends; `pinned: true` does so for good."""
+    from roundhouse.cli.client import Client, model_path
+    from roundhouse.cli.screen import print_json
+
+    found = Client(url, key).post(model_path(model, "pin"))
+    if as_json:
+        print_json(found)
+        return
+    loaded = found["state"] in {"loading", "ready"}
+    hint = "" if loaded else f" once it is loaded: roundhouse load {model}"
+    print(f"{found['model']} is pinned: it stays{hint}.")
+
+
+def unpin(
+    model: ModelArgument, url: UrlOption = DEFAULT_URL, key: KeyOption = None, as_json: JsonOption = False
+) -> None:
+    """Let a model make room for others again, also one that is pinned in the configuration."""
+    from roundhouse.cli.client import Client, model_path
+    from roundhouse.cli.screen import print_json
+
+    found = Client(url, key).post(model_path(model, "unpin"))
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['model']} is not pinned.")
 
 
 def _change(client: Client, model: str, action: str, as_json: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`roundhouse models`: what there is to ask for."""
+"""`roundhouse models`: what there is to ask for, what could be, and whether it fits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from roundhouse.cli import discover, fitting, pull
 from roundhouse.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption
 
 if TYPE_CHECKING:
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
-    group = typer.Typer(help="What models there are.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Models: those served, those on this machine, those on Hugging Face.", no_args_is_help=True
+    )
     group.command("list", epilog="Example: roundhouse models list --json | jq -r '.[].id'")(list_models)
+    discover.register(group)
+    fitting.register(group)
+    pull.register(group)
     app.add_typer(group, name="models")
 
 

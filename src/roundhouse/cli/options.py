@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from roundhouse.cli.completion import model_names
+
 DEFAULT_URL = "http://127.0.0.1:8002"
 
 ConfigOption = Annotated[
@@ -17,5 +19,7 @@ KeyOption = Annotated[
     str | None,
     typer.Option("--key", envvar="ROUNDHOUSE_API_KEY", help="API key, where keys are configured.", show_default=False),
 ]
-ModelArgument = Annotated[str, typer.Argument(help="Id or alias of a model.", show_default=False)]
+ModelArgument = Annotated[
+    str, typer.Argument(help="Id or alias of a model.", show_default=False, autocompletion=model_names)
+]
 UrlOption = Annotated[str, typer.Option("--url", envvar="ROUNDHOUSE_URL", help="Where Roundhouse answers.")]

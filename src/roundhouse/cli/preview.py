@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from roundhouse.app import programs, specs
+from roundhouse.app.machine import box_of
 from roundhouse.app.places import Box, place_of
 from roundhouse.app.shelving import MEMORY, folder_of
 from roundhouse.core.model import is_seat
 from roundhouse.engines import visible
 from roundhouse.errors import LoadFailed
+from roundhouse.observe.past import Past
 from roundhouse.ports import Served
-from roundhouse.runtime import devices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,31 +66,33 @@ class Preview:
     conversations: str = ""
 
 
-def preview(config: Config, secrets: Secrets) -> list[Preview]:
-    """All models, in order. Looks at files, devices and programs of this machine; an engine may be tried."""
-    return asyncio.run(_Bench(config, secrets).all())
+def preview(config: Config, secrets: Secrets, past: Past | None = None) -> list[Preview]:
+    """All models, in order. Looks at files, devices and programs of this machine; an engine may be tried.
+
+    With a `past`, memory is what the last loads were seen to hold, where there were such.
+    """
+    return asyncio.run(_Bench(config, secrets, past or Past()).all())
 
 
 class _Bench:
     """Where one configuration is laid out; a program is looked for once."""
 
-    def __init__(self, config: Config, secrets: Secrets) -> None:
+    def __init__(self, config: Config, secrets: Secrets, past: Past) -> None:
         self._config = config
+        self._past = past
         self._secrets = secrets
         self._builds: dict[str, Build | str] = {}
         self._box = Box({})
 
     async def all(self) -> list[Preview]:
-        readers = await devices.detect()
-        found = await devices.combine(readers).read({})
-        self._box = Box({**found.total, **self._config.devices}, found.total, found.gpus)
+        self._box = await box_of(self._config)
         return [await self._one(model) for model in self._config.models.values()]
 
     async def _one(self, model: ModelConfig) -> Preview:
         if model.any_of:
             return Preview(model.id, runs=f"the first that is loaded of {', '.join(model.any_of)}")
         looked = specs.look(model)
-        spec = specs.make_spec(model, looked, self._box, {}, {})
+        spec = specs.make_spec(model, looked, self._box, self._past.expected, self._past.peaks)
         memory, *elsewhere = (_memory(claim) for claim in (spec.claim, *spec.elsewhere))
         problems = [looked.problem] if looked.problem else []
         command = ""

@@ -9,6 +9,7 @@ import typer
 
 import roundhouse
 from roundhouse.cli import (
+    bench,
     chat,
     check,
     demo,
@@ -23,6 +24,7 @@ from roundhouse.cli import (
     serve,
     simulate,
     status,
+    top,
 )
 from roundhouse.cli.exits import exit_code
 from roundhouse.errors import RouterError
@@ -36,7 +38,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 refused.",
 )
-for group in (init, serve, demo, check, doctor, status, models, load, logs, chat, keys, simulate, install, import_):
+for group in (
+    init,
+    serve,
+    demo,
+    check,
+    doctor,
+    status,
+    top,
+    models,
+    load,
+    logs,
+    chat,
+    bench,
+    keys,
+    simulate,
+    install,
+    import_,
+):
     group.register(app)
 
 

@@ -58,7 +58,7 @@ def note(model: Mapping[str, Any]) -> str:
     """What else is to say of a model: how far its load is, why it leaves, why it failed."""
     from roundhouse.cli import screen
 
-    parts = []
+    parts = ["pinned"] if model.get("pinned") else []
     if progress := model.get("progress"):
         parts.append(percent(progress.get("fraction")))
         parts.append(progress.get("stage") or "")

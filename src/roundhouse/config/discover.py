@@ -56,10 +56,8 @@ def detect(path: Path) -> Found:
     """The engine for a path, and the file or folder to give it. Raises UndetectedError."""
     if is_gguf(path):
         return Found(_gguf_name(path), path, "llamacpp", projector_for(path))
-    if not path.exists():
-        raise UndetectedError(
-            f"there is nothing at {path}, so its engine can't be told; correct the path or write `engine:`"
-        )
+    if (reason := absence(path)) is not None:
+        raise UndetectedError(f"{reason}, so its engine can't be told; correct the path or write `engine:`")
     if not path.is_dir():
         raise UndetectedError(f"{path} is a file but no .gguf; give a GGUF file or a model folder, or write `engine:`")
     ggufs = [_lead(group) for group in _groups(_ggufs(path)).values()]
@@ -73,7 +71,11 @@ def detect(path: Path) -> Found:
 
 def scan(folder: Path) -> Scan:
     """Every model below `folder`. A folder that can't be read, and half a model, is a warning."""
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError:  # a folder above it is closed to this user
+        return Scan((), (f"models_dir: {absence(folder)}; its models are not listed",))
+    if not is_folder:
         return Scan((), (f"models_dir: there is no folder {folder}; create it or correct the path",))
     found: list[Found] = []
     warnings: list[str] = []
@@ -96,6 +98,17 @@ def by_name(found: Iterable[Found]) -> tuple[dict[str, Found], tuple[str, ...]]:
     return dict(sorted(first.items())), tuple(clashes)
 
 
+def absence(path: Path) -> str | None:
+    """Why a path can't be used, None if something is there; a folder above it may be closed to this user."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return f"there is nothing at {path}"
+    except OSError as error:
+        return f"{path} can't be read ({(error.strerror or 'unknown').lower()})"
+    return None
+
+
 def is_gguf(path: Path) -> bool:
     """By name alone."""
     return path.suffix.lower() == ".gguf"
@@ -113,6 +126,22 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     )
 
 
+def models_among(files: Iterable[Path]) -> tuple[tuple[str, tuple[Path, ...]], ...]:
+    """Name and files of each GGUF model among files, by their paths alone; the parts of a split one that should be."""
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        if _is_model(file):
+            folders.setdefault(file.parent, []).append(file)
+    groups = (group for folder in folders.values() for group in _groups(folder).values())
+    return tuple((_gguf_name(group[0]), parts_of(group[0])) for group in groups)
+
+
+def projectors_among(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Projectors among files, by their paths alone; the one to prefer comes first."""
+    found = (file for file in files if is_gguf(file) and _PROJECTOR.search(file.stem))
+    return tuple(sorted(found, key=_preference))
+
+
 def projector_for(path: Path) -> Path | None:
     """The `mmproj-*` file in a GGUF model's folder that goes with it; None if there is none."""
     try:
@@ -123,7 +152,11 @@ def projector_for(path: Path) -> Path | None:
     fitting = named or [file for file in projectors if not _projected(file)]
     if not fitting and len(_groups(_ggufs(path.parent))) == 1:
         fitting = projectors
-    return min(fitting, key=lambda file: ("f16" not in file.stem.lower(), file.name), default=None)
+    return min(fitting, key=_preference, default=None)
+
+
+def _preference(projector: Path) -> tuple[bool, str]:
+    return "f16" not in projector.stem.lower(), projector.name
 
 
 def _projected(file: Path) -> str:
@@ -143,7 +176,7 @@ def _walk(folder: Path, warnings: list[str]) -> Iterator[Path]:
     for place, folders, _ in os.walk(folder, followlinks=True, onerror=unreadable):
         here = Path(place)
         real = os.path.realpath(place)
-        inside = real in seen or len(here.relative_to(folder).parts) >= DEEPEST or (here / "config.json").is_file()
+        inside = real in seen or len(here.relative_to(folder).parts) >= DEEPEST or _is_model_folder(here)
         folders[:] = [] if inside else sorted(name for name in folders if not name.startswith("."))
         if real not in seen:
             seen.add(real)
@@ -154,17 +187,21 @@ def _in_folder(folder: Path, warnings: list[str]) -> list[Found]:
     found = []
     for group in _groups(_ggufs(folder)).values():
         lead = _lead(group)
-        missing = [part.name for part in parts_of(lead) if not part.exists()]
+        missing = [part.name for part in parts_of(lead) if absence(part) is not None]
         if missing:
             warnings.append(f"models_dir: {lead.parent / _gguf_name(lead)} is not listed: {', '.join(missing)} missing")
         else:
             found.append(Found(_gguf_name(lead), lead, "llamacpp", projector_for(lead)))
-    if not found and (folder / "config.json").is_file():
+    if not found and _is_model_folder(folder):
         try:
             found.append(Found(folder.name, folder, _folder_engine(folder)))
         except UndetectedError as error:
             warnings.append(f"models_dir: {folder.name} is not listed: {error}")
     return found
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return absence(folder / "config.json") is None
 
 
 def _ggufs(folder: Path) -> list[Path]:
@@ -173,7 +210,12 @@ def _ggufs(folder: Path) -> list[Path]:
         files = [file for file in sorted(folder.iterdir()) if is_gguf(file) and not file.is_dir()]
     except OSError:
         return []
-    return [file for file in files if not _PROJECTOR.search(file.stem) and not _NO_MODEL.search(_gguf_name(file))]
+    return [file for file in files if _is_model(file)]
+
+
+def _is_model(file: Path) -> bool:
+    """By its name: no projector, no draft model, no matrix of importances."""
+    return is_gguf(file) and not _PROJECTOR.search(file.stem) and not _NO_MODEL.search(_gguf_name(file))
 
 
 def _groups(files: Iterable[Path]) -> dict[tuple[str, str], list[Path]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from roundhouse.config import checks, document, wording
+from roundhouse.config.discover import is_gguf
 from roundhouse.config.fields import FROM_FILE
 from roundhouse.config.models import Config, Defaults, ModelConfig, Section
 from roundhouse.config.problems import Problems
@@ -86,6 +87,17 @@ def parse(text: str, source: Path, env: Mapping[str, str]) -> Config:
     config = _complete(top, models, _keys(written), Resolver(Paths(source.absolute().parent, env), problems))
     problems.raise_if_any()
     return config.model_copy(update={"source": source})
+
+
+def model_at(path: Path, config: Config, env: Mapping[str, str]) -> ModelConfig:
+    """The model at a path as this configuration would run it. Raises ConfigError where no engine can be told."""
+    source = config.source or Path("roundhouse.yaml")
+    problems = Problems(source)
+    resolver = Resolver(Paths(source.absolute().parent, env), problems, checkout=config.engines.tabbyapi.dir)
+    name = path.stem if is_gguf(path) else path.name
+    model = resolver.model(ModelConfig(id=name, path=path.absolute()), config.defaults)
+    problems.raise_if_any()
+    return with_sessions(model, config.sessions)
 
 
 def _complete(top: Config | None, models: dict[str, ModelConfig], ids: tuple[str, ...], resolver: Resolver) -> Config:

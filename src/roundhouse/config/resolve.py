@@ -164,12 +164,12 @@ class Resolver:
         except discover.UndetectedError as undetected:
             if model.engine is None:
                 self.problems.add(where, str(undetected))
-            elif not path.exists():
-                self.warnings.append(f"models.{model.id}: there is nothing at {path}")
+            elif (reason := discover.absence(path)) is not None:
+                self.warnings.append(f"models.{model.id}: {reason}")
             return {}
-        missing = [str(part) for part in discover.parts_of(found.path) if not part.exists()]
+        missing = [reason for part in discover.parts_of(found.path) if (reason := discover.absence(part)) is not None]
         if missing:
-            self.warnings.append(f"models.{model.id}: there is nothing at {', '.join(missing)}")
+            self.warnings.append(f"models.{model.id}: {'; '.join(missing)}")
         if (model.engine or found.engine) != "llamacpp":
             return {"engine": found.engine}
         mmproj = model.mmproj if "mmproj" in model.model_fields_set else found.mmproj

@@ -44,6 +44,12 @@ def weights_of(path: Path) -> tuple[Path, ...]:
     return tuple(file for name, file in files.items() if not named or name in named)
 
 
+def lacking(folder: Path) -> tuple[str, ...]:
+    """Files in which a folder's index says that tensors are, and which are not there."""
+    named = _indexed(folder / "model.safetensors.index.json")
+    return tuple(sorted(name for name in named if not (folder / name).exists()))
+
+
 def _indexed(file: Path) -> set[str]:
     """Names of the files in which the index of a split model (Hugging Face transformers) says its tensors are."""
     try:

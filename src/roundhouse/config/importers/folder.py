@@ -28,12 +28,13 @@ def read(path: Path) -> Imported:
         twins = [other for other in scan.models if other.name == found.name]
         name = found.name if len(twins) == 1 else _distinct(found, place)
         advice = () if len(twins) == 1 else (f"named with its folder, because {len(twins)} are named {found.name}",)
-        entries[name] = Entry(_body(found), str(found.path.relative_to(place)), advice=advice)
+        entries[name] = Entry(body_of(found), str(found.path.relative_to(place)), advice=advice)
     lost = tuple(warning.removeprefix("models_dir: ") for warning in scan.warnings)
     return Imported(path, "folder", entries, lost=lost)
 
 
-def _body(found: Found) -> dict[str, Any]:
+def body_of(found: Found) -> dict[str, Any]:
+    """A model's keys."""
     body: dict[str, Any] = {"engine": found.engine, "path": str(found.path)}
     return body | ({"mmproj": str(found.mmproj)} if found.mmproj else {})
 

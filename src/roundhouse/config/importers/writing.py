@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from roundhouse.config.importers.result import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from roundhouse.config.importers.result import Entry, Imported, Kind
 
@@ -36,6 +36,11 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 def text(imported: Imported) -> str:
     """The whole file."""
     return "\n".join(line.rstrip() for line in _file(imported)) + "\n"
+
+
+def fragment(models: Mapping[str, Entry]) -> str:
+    """Models as they stand below `models:`."""
+    return "\n".join(line for name, entry in models.items() for line in _model(name, entry)) + "\n"
 
 
 def _file(imported: Imported) -> Iterator[str]:

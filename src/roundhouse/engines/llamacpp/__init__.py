@@ -104,10 +104,15 @@ class LlamaCpp(Engine):
         self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
     ) -> int | None:
         """Estimated bytes (see `layout.footprint` for how far off); None without facts."""
+        return sum(self.parts(model, facts, processor).values()) or None
+
+    def parts(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> Mapping[str, int]:
+        """By the layout."""
         if facts is None or not facts.weights:
-            return None
-        repacked = layout.repacked(model, facts, processor)
-        return layout.footprint(layout.layout(model, facts), facts, repacked)
+            return {}
+        return layout.parts(layout.layout(model, facts), facts, layout.repacked(model, facts, processor))
 
     def wish(self, model: ModelConfig) -> Wish:
         """What `-ngl 0`, `--device`, `--split-mode`, `--main-gpu` and `--tensor-split` come to."""

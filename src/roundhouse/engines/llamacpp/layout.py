@@ -155,15 +155,25 @@ def _default_context(model: ModelConfig, facts: ModelFacts | None) -> int:
 
 
 def footprint(plan: Layout, facts: ModelFacts, repacked: int = 0) -> int:
-    """Weights, what of them is held once more, KV cache, logits, compute buffers and the program itself, in bytes.
+    """Bytes of all parts."""
+    return sum(parts(plan, facts, repacked).values())
+
+
+def parts(plan: Layout, facts: ModelFacts, repacked: int = 0) -> dict[str, int]:
+    """Weights, what of them is held once more, KV cache, logits and compute buffers, and the program itself, in bytes.
 
     On three real models the sum is within 10 % of what the processes occupied (docs/engines/llamacpp.md). Not counted:
     a GPU's context (300 to 500 MiB for CUDA), the vision projector, and llama-server's prompt cache in RAM
     (`--cache-ram`, it grows to 8 GiB at most). Measured figures replace this one.
     """
     logits = plan.slots * facts.vocabulary * 4
-    buffers = cache(plan, facts) + logits + compute(plan, facts)
-    return facts.weights + repacked + buffers + program(facts.vocabulary)
+    return {
+        "weights": facts.weights,
+        "repacked": repacked,
+        "cache": cache(plan, facts),
+        "compute": logits + compute(plan, facts),
+        "program": program(facts.vocabulary),
+    }
 
 
 def program(vocabulary: int) -> int:

@@ -113,12 +113,22 @@ class SGLang(Engine):
         prefill chunk, for activations and graphs. The 512 MiB more for the CUDA context are a guess; no GPU was at
         hand. Measured figures replace the sum.
         """
+        return sum(self.parts(model, facts, processor, gpus=gpus).values()) or None
+
+    def parts(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset(), *, gpus: int = 1
+    ) -> Mapping[str, int]:
+        """On one of so many GPUs."""
         if facts is None or not facts.weights:
-            return None
+            return {}
         said = flags.said(model, facts, gpus)
         chunk = max(options.number(model.args, flags.CHUNK) or 0, CHUNK_TOKENS)
-        cache = paged.pool(model, facts, said).size
-        return paged.weights(facts, said) + cache + ASIDE + chunk * PER_CHUNK_TOKEN
+        return {
+            "weights": paged.weights(facts, said),
+            "cache": paged.pool(model, facts, said).size,
+            "compute": chunk * PER_CHUNK_TOKEN,
+            "program": ASIDE,
+        }
 
     def share(self, model: ModelConfig) -> Share | None:
         """With a fraction of the user's and no number of tokens, it fills that share of what is free (spec D1)."""

@@ -133,9 +133,15 @@ class TabbyAPI(Engine):
         self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
     ) -> int | None:
         """Estimated bytes (see `memory.footprint` for how far off); None without facts, or for a start script."""
+        return sum(self.parts(model, facts, processor).values()) or None
+
+    def parts(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset()
+    ) -> Mapping[str, int]:
+        """By `memory.parts`."""
         if model.tabby is None or facts is None or not facts.weights:
-            return None
-        return memory.footprint(model, facts)
+            return {}
+        return memory.parts(model, facts)
 
     def wish(self, model: ModelConfig) -> Wish:
         """What the options say of `gpu_split` and its like."""

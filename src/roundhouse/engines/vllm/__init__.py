@@ -115,11 +115,17 @@ class VLLM(Engine):
         The last is what three processes take on a CPU with a toy model (0.64 + 0.61 + 1.8 GB measured). That a GPU
         needs as much for its context, activations and graphs is a guess; measured figures replace the sum.
         """
+        return sum(self.parts(model, facts, processor, gpus=gpus).values()) or None
+
+    def parts(
+        self, model: ModelConfig, facts: ModelFacts | None, processor: frozenset[str] = frozenset(), *, gpus: int = 1
+    ) -> Mapping[str, int]:
+        """On one of so many GPUs."""
         if facts is None or not facts.weights:
-            return None
+            return {}
         said = flags.said(model, facts, gpus)
         cache = options.number(model.args, flags.CACHE) or paged.pool(model, facts, said).size
-        return paged.weights(facts, said) + cache + OVERHEAD
+        return {"weights": paged.weights(facts, said), "cache": cache, "program": OVERHEAD}
 
     def share(self, model: ModelConfig) -> Share | None:
         """With a share or a number of blocks of the user's and no size of the cache, a share is kept (spec D1).
