@@ -213,7 +213,7 @@ def routes() -> str:
     """Every path: those that engines answer, and our own."""
     relayed = [(f"`POST {path}`", str(route.operation), _words(sorted(route.kinds))) for path, route in ROUTES.items()]
     admin = make_admin(cast("House", None), __version__)
-    add_routes(admin, cast("Any", None), cast("Any", None))
+    add_routes(admin, cast("Any", None), cast("Any", None), cast("Any", None))
     own = [
         (f"`{_method(route)} {route.path.replace(':path', '')}`", route.description or "Says that Roundhouse runs.")
         for route in admin.routes

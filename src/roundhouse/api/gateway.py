@@ -158,6 +158,7 @@ class Gateway:
             allowed=caller.allowed_models,
             user=user_of(headers) if caller.trusted or caller.anonymous else "",
             session=session_of(headers, request.fields, peer),
+            request=record.id,
         )
 
     async def _serve(self, work: Work, outlet: Outlet) -> None:

@@ -14,6 +14,7 @@ class Record:
     """Filled while the request lives; times are seconds, `at` since the epoch. `status` 499: the client left.
 
     `task`: the name of the background task that it is, '' if it is none.
+    `conversation`: the slot that it was put into, and what was there for it (`core.chronicle`).
     `served_by` is '' until it was granted. `session` and `user` are as the client told them, and are not for books.
     """
 
@@ -36,4 +37,5 @@ class Record:
     load_s: float = 0.0
     total_s: float = 0.0
     error: str = ""
+    conversation: dict[str, object] | None = None
     meter: Meter | None = field(default=None, repr=False)

@@ -11,6 +11,7 @@ from roundhouse.api.llamacpp_router import add_router_api
 from roundhouse.api.ollama import add_ollama
 from roundhouse.api.responses import Remembering, add_responses
 from roundhouse.api.translated import Operator, Spoken
+from roundhouse.api.why import add_why
 from roundhouse.dialects import anthropic, ollama, responses
 from roundhouse.errors import RouterError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from roundhouse.api.auth import Keys
     from roundhouse.api.gateway import Gateway
+    from roundhouse.api.why import Reasons
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog
     from roundhouse.observe.responses import Responses
@@ -56,8 +58,9 @@ def other_apis(house: House, gateway: Gateway, store: Responses) -> dict[str, AS
     }
 
 
-def add_routes(app: FastAPI, house: House, store: Responses) -> None:
+def add_routes(app: FastAPI, house: House, store: Responses, reasons: Reasons) -> None:
     """Adds what these APIs ask without asking a model."""
     add_ollama(app, house)
     add_responses(app, house, store)
     add_router_api(app, house)
+    add_why(app, house, reasons)

@@ -63,6 +63,7 @@ class Books:
         self._engines = engines
         self._fleet = fleet
         self.answered: Callable[[Record], None] = lambda _record: None
+        self.story: Callable[[Record], str] = lambda _record: ""
         self._loads: dict[InstanceId, float] = {}
         self._models_of: dict[InstanceId, str] = {}
         # Known to this run alone: nobody can try names until their hash is found in the history.
@@ -110,6 +111,7 @@ class Books:
                 session=self._hidden(record.session),
                 user=self._hidden(record.user),
                 priority=record.priority,
+                why=self.story(record),
             )
             self._store.record_request(past)
         if record.status >= 500 or record.error:

@@ -30,6 +30,7 @@ from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.launching import Launchers
 from roundhouse.app.places import Box
+from roundhouse.app.reasons import Reasons
 from roundhouse.app.restart import is_restart
 from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
@@ -198,6 +199,9 @@ class House:
         self._stack.push_async_callback(self._swaps.close)
         self.effects.switches = self._swaps.switches
         self.books.answered = self._swaps.answered
+        reasons = Reasons(fleet, self._store, clock)
+        self.books.story = reasons.story
+        self.supervisor.watchers.append(reasons.saw)
         self.supervisor.observers += [self.books.saw, self.books.measured, self._swaps.saw, self._wake]
         self.supervisor.observers.append(lambda _event, _actions, _now: self._sessions.look(fleet))
         self.catalog = Catalog(config.models)
@@ -215,7 +219,7 @@ class House:
             self._unexpected,
         )
         admin = make_admin(self, roundhouse.__version__)
-        add_routes(admin, self, self._responses)
+        add_routes(admin, self, self._responses, reasons)
         passed = PassThrough(
             self.catalog, self.keys, self.guard, self.supervisor, self.upstream, self.effects, self._sessions,
             self._objection, self.books.request, self._unexpected, config.limits.body,

@@ -22,6 +22,7 @@ from roundhouse.cli import (
     serve,
     simulate,
     status,
+    why,
 )
 from roundhouse.cli.exits import exit_code
 from roundhouse.errors import RouterError
@@ -35,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 refused.",
 )
-for group in (init, serve, demo, check, doctor, status, models, load, logs, chat, simulate, install, import_):
+for group in (init, serve, demo, check, doctor, status, why, models, load, logs, chat, simulate, install, import_):
     group.register(app)
 
 
