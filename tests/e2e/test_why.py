@@ -113,3 +113,18 @@ async def test_f_a_key_sees_the_stories_of_its_own_requests_only(place):
                 await asyncio.sleep(0.01)
         assert (await api.get("/api/v1/requests/hers/why", headers=bob)).status == 404
         assert (await api.get("/api/v1/requests/hers/why")).status == 401
+
+
+async def test_g5_what_was_decided_can_be_played_again(place):
+    one, two = (Scripted(place.folder, name, memory=BIG) for name in ("one", "two"))
+    place.write([one, two])
+    with Running(place) as running:
+        for model in ("one", "two", "one"):
+            assert (await running.api.chat(model)).status == 200
+        running.terminate()
+        running.wait()
+        shown = run("replay", "--config", str(place.file), "--json")
+        assert shown.code == 0, shown.out
+        told = json.loads(shown.out)
+        assert told["difference"] is None
+        assert told["decisions"] >= 8  # three starts, two stops, three grants

@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from starlette.middleware.cors import CORSMiddleware
+
 from roundhouse.api import admin
 from roundhouse.api.llamacpp_router import add_router_api
 from roundhouse.api.ollama import add_ollama
@@ -16,6 +18,8 @@ from roundhouse.dialects import anthropic, ollama, responses
 from roundhouse.errors import RouterError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastapi import FastAPI
     from starlette.types import ASGIApp
 
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog
     from roundhouse.observe.responses import Responses
+
+
+EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
+"""Headers of ours that scripts of allowed web origins may read."""
 
 
 class House(admin.House, Operator, Protocol):
@@ -56,6 +64,13 @@ def other_apis(house: House, gateway: Gateway, store: Responses) -> dict[str, AS
         **dict.fromkeys(anthropic.PATHS, speaks_anthropic),
         responses.PATH: Remembering(*common, store),
     }
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Lets these web origins read answers; without any, browsers of other sites are told nothing."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED)
 
 
 def add_routes(app: FastAPI, house: House, store: Responses, reasons: Reasons) -> None:

@@ -11,8 +11,6 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from starlette.middleware.cors import CORSMiddleware
-
 import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
@@ -25,7 +23,7 @@ from roundhouse.api.router import Router
 from roundhouse.api.websocket import WebSocketPass
 from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
-from roundhouse.app.apis import add_routes, other_apis
+from roundhouse.app.apis import add_routes, other_apis, with_cors
 from roundhouse.app.books import Books
 from roundhouse.app.hold import hold_engines
 from roundhouse.app.launching import Launchers
@@ -41,6 +39,7 @@ from roundhouse.errors import LoadFailed, RouterError, UnknownModel
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
+from roundhouse.observe.journal import Journal
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.observe.redact import Secrets
 from roundhouse.observe.responses import Responses
@@ -66,8 +65,6 @@ if TYPE_CHECKING:
     from roundhouse.core.model import ModelState
     from roundhouse.ports import Build, Endpoint, Engine, Reading
 
-EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
-"""Headers of ours that scripts of allowed web origins may read."""
 STOP_LIMIT = 30.0
 """Seconds within which all engines must have ended at the end."""
 
@@ -137,6 +134,8 @@ class House:
         stack.push_async_callback(self._tasks.close)
         await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
         self._make_runtime(first)
+        journal = Journal(config.state_dir / "journal.db", self.supervisor.fleet, self.supervisor.now)
+        self.supervisor.journal = (await stack.enter_async_context(journal)).note
         await self._adopt(held)
         await self._survey.read()
         self._tasks.spawn(self._survey.run(), "survey")
@@ -225,16 +224,7 @@ class House:
             self._objection, self.books.request, self._unexpected, config.limits.body,
         )  # fmt: skip
         others = other_apis(self, gateway, self._responses)
-        self.app = self._with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)))
-
-    def _with_cors(self, app: ASGIApp) -> ASGIApp:
-        """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
-        origins = self.config.cors.origins
-        if not origins:
-            return app
-        return CORSMiddleware(
-            app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED
-        )
+        self.app = with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)), config.cors.origins)
 
     def _devices(self, found: Mapping[str, int]) -> list[Device]:
         """Physical devices, configured budgets, and a seat for each fixed port."""

@@ -19,6 +19,7 @@ from roundhouse.cli import (
     load,
     logs,
     models,
+    replay,
     serve,
     simulate,
     status,
@@ -36,7 +37,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 not running, 4 refused.",
 )
-for group in (init, serve, demo, check, doctor, status, why, models, load, logs, chat, simulate, install, import_):
+for group in (
+    init,
+    serve,
+    demo,
+    check,
+    doctor,
+    status,
+    why,
+    replay,
+    models,
+    load,
+    logs,
+    chat,
+    simulate,
+    install,
+    import_,
+):
     group.register(app)
 
 

@@ -92,7 +92,7 @@ def _copied(path: Path) -> Iterator[sqlite3.Connection]:
         raise UnreadablePast(f"there is no history yet at {path}; it begins with the first request that is served")
     try:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-            with closing(sqlite3.connect(_address(path), uri=True, timeout=5.0)) as file:
+            with closing(sqlite3.connect(address(path), uri=True, timeout=5.0)) as file:
                 file.backup(copy)
             migrate(copy, MIGRATIONS)
             yield copy
@@ -100,7 +100,7 @@ def _copied(path: Path) -> Iterator[sqlite3.Connection]:
         raise UnreadablePast(f"the history {path} can't be read: {error}") from None
 
 
-def _address(path: Path) -> str:
+def address(path: Path) -> str:
     """The file for reading only.
 
     While nobody has it open there is no -wal file; SQLite would make one, which the service's user could not write if

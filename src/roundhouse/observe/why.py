@@ -5,6 +5,7 @@ Pure: gets the history's rows, gives lines. `core.chronicle` says what the facts
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -58,7 +59,9 @@ def of_request(request: Request, notes: Sequence[NoteRow], now: Sequence[Facts] 
             lines.append(Line(until, "It waits now: its turn is next."))
     elif request.status:
         lines.append(Line(request.at + (request.total_s or 0.0), _end(request)))
-    return lines
+    # Two clocks told these times, so neighbours may be a millisecond out of order.
+    times = accumulate((line.at for line in lines), max)
+    return [Line(at, line.text) for at, line in zip(times, lines, strict=True)]
 
 
 def of_model(notes: Sequence[NoteRow], model: str) -> list[Line]:
