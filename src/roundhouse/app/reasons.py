@@ -9,6 +9,7 @@ import orjson
 
 from roundhouse.core.chronicle import Chronicle, Kind
 from roundhouse.core.obstacles import obstacles
+from roundhouse.core.room import candidates
 from roundhouse.errors import NotFound
 from roundhouse.observe.store import NoteRow, Request
 from roundhouse.observe.why import LOOK_BACK, of_model, of_request
@@ -76,7 +77,8 @@ class Reasons:
         waiting = (t for name in set(fleet.queued.values()) for t in fleet.models[name].queue)
         for ticket in waiting:
             if ticket.request == request:
-                return self._unended(ticket, "", now), obstacles(fleet, fleet.models[ticket.model], now)
+                order = [state.spec.id for state, _ in candidates(fleet, now)]
+                return self._unended(ticket, "", now), obstacles(fleet, fleet.models[ticket.model], now, order)
         for granted in fleet.granted.values():
             if granted.ticket.request == request:
                 return self._unended(granted.ticket, fleet.instances.get(granted.instance, ""), now), None

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from roundhouse.core import turns
 from roundhouse.core.forecast import in_the_way
 from roundhouse.core.model import Kind, Phase
-from roundhouse.core.room import Hindrance, Limits, candidates, worth_of
+from roundhouse.core.room import Hindrance, Limits, worth_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from roundhouse.core.model import Fleet, Instance, ModelState
 
@@ -23,8 +23,11 @@ MOST_NAMED = 8
 """Others that are named at the most: a house may have fifty models."""
 
 
-def obstacles(fleet: Fleet, state: ModelState, now: float) -> list[Fact]:
-    """What the requests of a model wait for, the most telling first; empty if only the next step is waited for."""
+def obstacles(fleet: Fleet, state: ModelState, now: float, order: Sequence[str]) -> list[Fact]:
+    """What the requests of a model wait for, the most telling first; empty if only the next step is waited for.
+
+    `order`: the models that wait for room, in the order of their turns.
+    """
     instance = state.instance
     if instance is not None:
         return [_own(fleet, state, instance)]
@@ -32,7 +35,7 @@ def obstacles(fleet: Fleet, state: ModelState, now: float) -> list[Fact]:
     if not found and (other := in_the_way(fleet, state, now)) is not None:
         until = None if math.isinf(other.seconds) else round(other.seconds, 1)
         found.append({"what": "turn" if other.busy else "session", "model": other.model, "until_s": until})
-    if before := _before(fleet, state, now):
+    if before := list(order[: order.index(state.spec.id)]) if state.spec.id in order else []:
         found.append({"what": "order", "models": before[:MOST_NAMED]})
     if state.blocked is not None:
         places = Limits(fleet).possible(state)
@@ -116,15 +119,6 @@ def _under_way(fleet: Fleet, state: ModelState) -> Iterator[Fact]:
             yield {"what": "unload", **fact}
         elif other.phase is Phase.STARTING:
             yield {"what": "other_load", **fact}
-
-
-def _before(fleet: Fleet, state: ModelState, now: float) -> list[str]:
-    names: list[str] = []
-    for other, _ in candidates(fleet, now):
-        if other.spec.id == state.spec.id:
-            return names
-        names.append(other.spec.id)
-    return []
 
 
 def shape(facts: list[Fact]) -> tuple[tuple[object, ...], ...]:
