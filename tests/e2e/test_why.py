@@ -96,6 +96,8 @@ async def test_g5_a_refusal_and_a_moved_task_say_why(place, stream):
         told = texts(await why(api, "refused"))
         assert "bad could not be loaded" in told
         assert "It was refused after" in told
+        await api.chat("bad")  # the second load after one that failed
+        assert 'roundhouse_engine_restarts_total{model="bad"} 1.0' in (await api.get("/metrics")).body.decode()
         await api.chat("bad", stream=stream, headers={"x-request-id": "task", "x-roundhouse-task": "title"})
         assert "it went to good, which was" in texts(await why(api, "task"))
 

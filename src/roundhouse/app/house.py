@@ -134,8 +134,8 @@ class House:
         stack.push_async_callback(self._tasks.close)
         await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
         self._make_runtime(first)
-        journal = Journal(config.state_dir / "journal.db", self.supervisor.fleet, self.supervisor.now)
-        self.supervisor.journal = (await stack.enter_async_context(journal)).note
+        self._journal = Journal(config.state_dir / "journal.db", self.supervisor.fleet, self.supervisor.now)
+        self.supervisor.journal = (await stack.enter_async_context(self._journal)).note
         await self._adopt(held)
         await self._survey.read()
         self._tasks.spawn(self._survey.run(), "survey")
@@ -178,7 +178,7 @@ class House:
         config = self.config
         fleet = Fleet(self._specs, self._devices(found.total), specs.make_policy(config))
         self.bus = Bus()
-        self.metrics = Metrics(config.models, lambda: Snapshot(self.supervisor.fleet, self._survey.last))
+        self.metrics = Metrics(config.models, self._snapshot)
         self.books = Books(self._store, self.metrics, self.bus, self._log, self._engines, fleet)
         clock = asyncio.get_running_loop().time
         self.effects = Effects(self._runnables, self.upstream, self.books, clock, self._unexpected)
@@ -329,6 +329,10 @@ class House:
             return None
         reason = self._runnables[model].engine.conversations(self.config.models[model], self._looked[model].facts)
         return {"off": reason} if isinstance(reason, str) else self._sessions.told(model)
+
+    def _snapshot(self) -> Snapshot:
+        lost = {"history": self._store.dropped, "journal": self._journal.dropped}
+        return Snapshot(self.supervisor.fleet, self._survey.last, lost)
 
     def metrics_text(self) -> bytes:
         """Prometheus text."""
