@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "ports.py": NO_LOGIC,
     "api/admin.py": "tests/e2e/test_operators.py",
     "api/client.py": WHOLE,
+    "runtime/desk.py": "tests/runtime/test_sessions.py",
     "api/gateway.py": WHOLE,
     "api/llamacpp_router.py": "tests/e2e/test_passthrough.py",
     "api/passthrough.py": "tests/e2e/test_passthrough.py",

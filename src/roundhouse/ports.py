@@ -319,8 +319,24 @@ class Conversations(Protocol):
         """Has a slot read from a file of that folder."""
         ...
 
+    def erase(self, slot: int, limit: float) -> Exchange:
+        """Has a slot forget what it holds."""
+        ...
+
     def tokens(self, reply: Reply) -> int | None:
         """How many tokens were written or read; None if it was refused."""
+        ...
+
+    def floor(self, tokens: int) -> int:
+        """How many of a restored conversation's tokens a request must have in common with it, to use any of them."""
+        ...
+
+    def trial(self, path: str, body: bytes, limit: float) -> Exchange:
+        """A request with nothing to answer: it is computed, and its figures say what its slot had of it."""
+        ...
+
+    def found(self, reply: Reply) -> int | None:
+        """How many tokens a trial found in its slot; None if it was refused."""
         ...
 
     def reused(self, timings: Mapping[str, Any]) -> int | None:

@@ -19,6 +19,7 @@ GRANT = Grant(Ticket(1, "m", 0.0), 7, "m")
 WORK = SimpleNamespace(
     route=SimpleNamespace(upstream_path="/v1/chat/completions", operation=Operation.CHAT),
     record=SimpleNamespace(id="r"),
+    seat=None,
     headers={},
     body=lambda config, name, stream_upstream: b"{}",
 )

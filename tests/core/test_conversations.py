@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +174,15 @@ def test_d11_nothing_of_what_a_slot_holds_for_one_key_is_used_for_another():
     assert choice is not None
     assert choice.fresh
     assert choice.expected == 0
+
+
+def test_d11_what_goes_on_after_a_floor_has_to_be_tried_and_what_does_not_uses_nothing():
+    """Of a sliding window a file has only the last one: nobody may go back in it."""
+    restored = slot(0, replace(held(), floor=2900))
+    goes_on = chosen([restored], LONG + b"And then?")
+    assert (goes_on.slot, goes_on.floor, goes_on.fresh) == (restored, 2900, False)
+    elsewhere = chosen([restored], LONG[:400] + b"Something else. " * 900)
+    assert (elsewhere.slot, elsewhere.floor, elsewhere.fresh) == (restored, 0, True)
 
 
 def test_d11_nothing_of_what_is_not_known_is_used():

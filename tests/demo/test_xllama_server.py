@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,3 +131,17 @@ class TestReal:
         code, lines = outcome(LlamaCpp().command(model(path=path), None, build(), free_port()).argv)
         assert code == 1
         assert LlamaCpp().failure(lines) == f"the file {path} does not exist"
+
+    def test_d11_a_slot_is_saved_into_its_folder_and_restored(self, tmp_path: Path):
+        folder = tmp_path / "sessions"
+        folder.mkdir()
+        wanted = model(path=write_tiny_chat(tmp_path / "tiny.gguf", "alpha"), context=512, slots=1, args=ONE_THREAD)
+        command = LlamaCpp().command(wanted, None, build(), port := free_port())
+        argv = (*command.argv, "--slot-save-path", str(folder))
+        body = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
+        with running(replace(command, argv=argv), port, tmp_path / "log") as server:
+            ready(server).ask("/v1/chat/completions", body)
+            said = [server.ask(f"/slots/0?action={what}", b'{"filename":"a"}') for what in ("save", "restore")]
+            server.end()
+        assert [reply[0] for reply in said if reply is not None] == [200, 200]
+        assert (folder / "a").stat().st_size > 0

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from roundhouse.app.shelving import MEMORY
 from tests.support.gguf_files import write_tiny_chat
 from tests.support.house import Place, Running
 from tests.support.real_engine import real_build
+from tests.support.tiny_listener import write_tiny_listener
 from tests.support.wire import Api
 
 pytestmark = pytest.mark.real
@@ -34,6 +36,7 @@ def prepare(place: Place, **settings: Any) -> None:
         "alpha": {"path": str(folder / "alpha.gguf"), "slots": 1, **common},
         "beta": {"path": str(folder / "beta.gguf"), "slots": 2, **common},
     }
+    models |= {name: common | model for name, model in settings.pop("more", {}).items()}
     binary = {"llamacpp": {"binary": real_build().argv[0]}} if len(real_build().argv) == 1 else {}
     place.write(models, engines=binary, **settings)
 
@@ -205,6 +208,24 @@ async def test_d11_roundhouse_killed_leaves_files_that_its_successor_uses(house)
     house.running.kill()
     house.running.start()
     assert reused(await talk.turn()) > 0.95
+
+
+async def test_d11_nobody_goes_back_in_a_restored_window(place):
+    """Of a sliding window only the last one is in a file: a question asked again would be answered from what is not."""
+    letters = random.Random(7)
+    write_tiny_listener(place.folder / "window.gguf", 3, window=64)
+    prepare(place, more={"window": {"path": str(place.folder / "window.gguf"), "slots": 1}})
+    with Running(place) as running:
+        talk = Talk(running.api, "window", " ".join(letters.choices(["a", "b", "c", "d", "e", "f", "g", "h"], k=400)))
+        await talk.turn(max_tokens=24)
+        await Talk(running.api, "beta", "hi").turn()
+        right = talk.messages.pop()
+        talk.says = talk.messages.pop()["content"]
+        timings = await talk.turn(max_tokens=24)  # once more: it ends before what was saved does
+        assert talk.messages[-1] == right
+        assert timings["cache_n"] == 0
+        await Talk(running.api, "beta", "hi").turn()
+        assert reused(await talk.turn(max_tokens=24)) > 0.95  # going on is no trouble
 
 
 async def test_d11_off_is_off(place):

@@ -12,7 +12,8 @@ from roundhouse.core.model import Phase
 from roundhouse.engines.llamacpp.slots import LlamaSlots
 from roundhouse.ports import Endpoint, Reply, Served
 from roundhouse.runtime import sessions as sessions_module
-from roundhouse.runtime.sessions import Ask, Sessions
+from roundhouse.runtime.desk import Ask
+from roundhouse.runtime.sessions import Sessions
 from roundhouse.runtime.shelf import Shelf
 
 TEXT = b"The quick brown fox. " * 300
@@ -30,10 +31,21 @@ class Engine:
         self.answers = True
         self.status = 200
         self.full = False
+        self.astray = False
+        self.found = 0
         self.hold: asyncio.Event | None = None
 
     async def ask(self, _upstream, _endpoint, step) -> Reply:
         path, _, action = step.path.partition("?action=")
+        if not action:
+            self.asked.append(("trial", json.loads(step.body)["n_predict"]))
+            timings = {"cache_n": self.found}
+            return Reply(self.status, json.dumps({"timings": timings}).encode())
+        if action == "erase":
+            number = int(path.rpartition("/")[2])
+            self.slots[number] = 0
+            self.asked.append((action, number))
+            return Reply(200, b"{}")
         number, name = int(path.rpartition("/")[2]), json.loads(step.body)["filename"]
         self.asked.append((action, number))
         if self.hold is not None:
@@ -43,7 +55,8 @@ class Engine:
         if self.status != 200:
             return Reply(self.status, b'{"error":{"message":"not supported"}}')
         if action == "save":
-            (self.folder / name).write_bytes(b"%d" % self.slots[number])
+            if not self.astray:
+                (self.folder / name).write_bytes(b"%d" % self.slots[number])
             told = {"n_saved": self.slots[number], "n_written": 0 if self.full else 4}
         else:
             self.slots[number] = int((self.folder / name).read_bytes())
@@ -54,7 +67,7 @@ class Engine:
 class Box:
     """Sessions of one model with its engine."""
 
-    def __init__(self, tmp_path, monkeypatch, slots: int = 2) -> None:
+    def __init__(self, tmp_path, monkeypatch, slots: int = 2, window: int = 0) -> None:
         self.shelf = Shelf(tmp_path / "sessions", 10**9)
         self.engine = Engine(self.shelf.folder, slots)
         self.books: list[tuple[str, str]] = []
@@ -65,7 +78,7 @@ class Box:
         self.faults: list[BaseException] = []
         self.life = SimpleNamespace(
             runnable=SimpleNamespace(
-                config=SimpleNamespace(id="m"), conversations=LlamaSlots(1), state=lambda: "settings"
+                config=SimpleNamespace(id="m"), conversations=LlamaSlots(1, window=window), state=lambda: "settings"
             ),
             served=Served(slots=slots, build="b1"),
             endpoint=Endpoint("h", 1),
@@ -285,6 +298,7 @@ async def test_d11_another_state_of_the_engine_reads_nothing_and_is_tried_anew(b
         ({"status": 501}, 'it could not be saved: the engine said 501 {"error":{"message":"not supported"}}'),
         ({"answers": False}, "it could not be saved: the engine did not answer in time"),
         ({"full": True}, "None tokens were saved, not the 1500 that were expected"),
+        ({"astray": True}, "1500 tokens were saved, but not where they were to go"),
         ({"slots": [7, 7]}, "7 tokens were saved, not the 1500 that were expected"),
     ],
 )
@@ -391,6 +405,79 @@ async def test_d11_a_request_that_the_engine_refused_leaves_nothing_to_save(box)
     box.sessions.left(1, await seat_of(box, TEXT), None, None, good=False)
     await box.stop()
     assert box.engine.asked == []
+
+
+# --- a sliding window ---
+
+
+async def restored(tmp_path, monkeypatch, window: int = 512):
+    """A box whose only slot has just got its conversation back, and the seat of the request that goes on with it."""
+    box = Box(tmp_path, monkeypatch, slots=1, window=window)
+    await box.start()
+    await box.answer(TEXT)
+    await box.stop()
+    await box.start(2)
+    seat = await box.sessions.seat(2, Ask("key", ("key", "", "chat"), MORE))
+    box.engine.asked.clear()
+    return box, seat
+
+
+async def test_d11_a_restored_window_is_used_by_what_goes_on_after_its_end(tmp_path, monkeypatch):
+    box, seat = await restored(tmp_path, monkeypatch)
+    assert seat.floor == TOKENS
+    box.engine.found = TOKENS
+    assert await seat.desk.holds_up(seat, "/v1/chat/completions", b'{"max_tokens": 9, "stream": true}')
+    assert box.engine.asked == [("trial", 0)]
+    assert seat.fields == {"id_slot": 0}
+    box.sessions.left(2, seat, {"cache_n": TOKENS + 100, "prompt_n": 1, "prompt_ms": 9.0}, TOKENS + 200, good=True)
+    assert box.sessions.tallies["m"].restored == 1
+    later = await box.sessions.seat(2, Ask("key", ("key", "", "chat"), MORE + MORE))
+    assert later.floor == TOKENS  # nor may a later one go back
+    box.sessions.left(2, later, None, None, good=False)
+    await box.sessions.close()
+
+
+@pytest.mark.parametrize(("found", "status"), [(TOKENS - 1, 200), (0, 200), (0, 500), (0, 0)])
+async def test_d11_what_goes_back_in_a_restored_window_is_computed_anew(tmp_path, monkeypatch, found, status):
+    box, seat = await restored(tmp_path, monkeypatch)
+    box.engine.found, box.engine.status = found, status
+    assert not await seat.desk.holds_up(seat, "/v1/chat/completions", b"{}")
+    assert seat.fields == {"id_slot": 0, "cache_prompt": False}
+    box.sessions.left(2, seat, {"cache_n": 0, "prompt_n": 1500, "prompt_ms": 9.0}, TOKENS, good=True)
+    tally = box.sessions.tallies["m"]
+    assert (tally.restored, tally.failed) == (0, 1 if status == 200 else 0)
+    again = await box.sessions.seat(2, Ask("key", ("key", "", "chat"), MORE + MORE))
+    assert again.floor == 0  # what the slot holds now was computed there
+    box.sessions.left(2, again, None, None, good=False)
+    await box.sessions.close()
+
+
+async def test_d11_what_fits_into_the_window_is_whole(tmp_path, monkeypatch):
+    box, seat = await restored(tmp_path, monkeypatch, window=TOKENS)
+    assert seat.floor == 0
+    box.sessions.left(2, seat, None, None, good=False)
+    await box.sessions.close()
+
+
+async def test_a7_what_passes_the_desk_meets_no_restored_window(tmp_path, monkeypatch):
+    box, seat = await restored(tmp_path, monkeypatch)
+    box.sessions.left(2, seat, None, TOKENS, good=True)
+    await box.sessions.passing(2)
+    assert ("erase", 0) in box.engine.asked
+    await box.sessions.close()
+
+
+async def test_d11_a_later_roundhouse_knows_of_the_floor(tmp_path, monkeypatch):
+    box, seat = await restored(tmp_path, monkeypatch)
+    box.sessions.left(2, seat, None, TOKENS, good=True)
+    await box.sessions.close()
+    later = Box(tmp_path, monkeypatch, slots=1, window=512)
+    await later.shelf.open()
+    await later.start(3, fresh=False)
+    seat = await later.sessions.seat(3, Ask("key", ("key", "", "chat"), MORE + MORE))
+    assert seat.floor == TOKENS
+    later.sessions.left(3, seat, None, None, good=False)
+    await later.sessions.close()
 
 
 async def test_d11_without_a_shelf_requests_have_no_seats(tmp_path, monkeypatch):

@@ -150,6 +150,7 @@ class Player:
             told = (
                 f"{talk.key} and {talk.model}, turn {talk.turn}, {heard.cached} of {heard.prompt} tokens from a cache"
             )
+            told += f", {self._plains[talk.model].gap:.3f} nats where {self._plains[talk.model].tie:.3f} may be"
             assert why, f"{told}: {heard.text!r} instead of {right!r}\n{self._running.log()[-3000:]}"
             self.seen.other[why] += 1
 

@@ -20,7 +20,7 @@ from tests.support.real_engine import Server, free_port, running
 
 TIE = 0.05
 """Nats between two words that rounding may turn around, at least: what batches change depends on model and processor."""
-PAIRS = 8
+PAIRS = 16
 """Prompts by which that is measured."""
 
 
@@ -69,6 +69,8 @@ class Plain:
     def __init__(self, server: Server, played: Played) -> None:
         self._server, self._played = server, played
         self.tie = TIE
+        self.gap = 0.0
+        """Nats by which the last answer that was judged differed."""
 
     def measure(self, chance: random.Random) -> None:
         """How much the words' chances move when only the template before a prompt was computed in another batch."""
@@ -91,11 +93,18 @@ class Plain:
             conversation.answers.append(self._ask(conversation.messages(turn))["message"]["content"])
 
     def judge(self, conversation: Conversation, turn: int, heard: str) -> str:
-        """Why an answer differs: 'whole prompt' or 'near tie' when llama.cpp's own rounding explains it, else ''."""
+        """Why an answer differs: 'whole prompt', 'template apart' or 'near tie' when llama.cpp's own rounding explains it.
+
+        '' where nothing does.
+        """
+        self._ask([{"role": "user", "content": "?"}], max_tokens=1)
+        if heard == self._ask(conversation.messages(turn))["message"]["content"]:
+            return "template apart"  # as after another conversation, whose template alone was found in the slot
         choice = self._ask(conversation.messages(turn), cache_prompt=False, logprobs=True, top_logprobs=8)
         if heard == choice["message"]["content"]:
             return "whole prompt"
-        return "near tie" if self._gap(choice["logprobs"]["content"], heard) < self.tie else ""
+        self.gap = self._gap(choice["logprobs"]["content"], heard)
+        return "near tie" if self.gap < self.tie else ""
 
     @staticmethod
     def _gap(tokens: list[dict], heard: str) -> float:

@@ -77,6 +77,9 @@ class Dispatch:
             work.seat = await self._sessions.seat(grant.instance, work.ask())
             work.record.conversation = _place(work.seat)
         body = work.body(runnable.config, name, stream_upstream=stream_upstream)
+        seat = work.seat
+        if seat is not None and seat.floor and not await seat.desk.holds_up(seat, work.route.upstream_path, body):
+            body = work.body(runnable.config, name, stream_upstream=stream_upstream)
         try:
             response = await self._upstream.send(endpoint, b"POST", path, engine_headers(work), body)
         except UpstreamError as error:

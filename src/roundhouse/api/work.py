@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from roundhouse.core.model import Phase
 from roundhouse.dialects import openai, status
 from roundhouse.engines.openai import path_for
-from roundhouse.runtime.sessions import Ask
+from roundhouse.runtime.desk import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from roundhouse.core.catalog import Match
     from roundhouse.core.model import Fleet, Grant, Ticket
     from roundhouse.ports import Endpoint
-    from roundhouse.runtime.sessions import Seat
+    from roundhouse.runtime.desk import Seat
 
 
 @dataclass(slots=True)

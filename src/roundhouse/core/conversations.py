@@ -96,6 +96,8 @@ class Conversation:
         talk: the session that the request belongs to.
         tokens: of prompt and answer, 0 where that is not known.
         used: seconds since the epoch.
+        floor: so many of its tokens came from a file that has not all that a sliding window saw before their end. What
+            goes on after them is right, what departs before they end is not; 0 where it may depart anywhere.
     """
 
     owner: str
@@ -103,6 +105,7 @@ class Conversation:
     prefix: Prefix
     tokens: int
     used: float
+    floor: int = 0
 
     @property
     def likely_tokens(self) -> int:
@@ -154,8 +157,9 @@ class Choice:
         restore: what is brought into the slot first.
         keep: what the slot holds is saved before that.
         expected: bytes of its text that need not be computed then.
-        fresh: the slot holds somebody else's, of which nothing may be used: what an answer says of reused tokens would
-            tell one key how another's prompts begin.
+        fresh: nothing of what the slot holds may be used. It is somebody else's, and what an answer says of reused
+            tokens would tell one key how another's prompts begin; or the request departs from it below its floor.
+        floor: what the slot holds may be used if the request has at least so many tokens in common with it.
     """
 
     slot: Slot
@@ -163,6 +167,7 @@ class Choice:
     keep: bool = False
     expected: int = 0
     fresh: bool = False
+    floor: int = 0
 
 
 def choose(slots: Sequence[Slot], saved: Iterable[Saved], owner: str, talk: Talk, prefix: Prefix) -> Choice | None:
@@ -178,15 +183,15 @@ def choose(slots: Sequence[Slot], saved: Iterable[Saved], owner: str, talk: Talk
         slot = min(free, key=_regret)
         return Choice(slot, restore=best, keep=_worth_keeping(slot), expected=known)
     if live.holds is not None and _continues(live.holds, owner, talk, prefix):
-        return Choice(live, expected=common)
+        return Choice(live, expected=common, floor=live.holds.floor)
     slot = min(free, key=_regret)
-    common, strange = _common(slot.holds, owner, prefix), holds_strange(slot, owner)
-    return Choice(slot, keep=_worth_keeping(slot), expected=common, fresh=strange)
+    common = _common(slot.holds, owner, prefix)
+    return Choice(slot, keep=_worth_keeping(slot), expected=common, fresh=is_barred(slot, owner))
 
 
-def holds_strange(slot: Slot, owner: str) -> bool:
-    """Whether what a slot holds is, or may be, another key's."""
-    return not slot.empty and (slot.holds is None or slot.holds.owner != owner)
+def is_barred(slot: Slot, owner: str) -> bool:
+    """Whether a request that begins otherwise must use nothing of a slot: it may be another key's, or has a floor."""
+    return not slot.empty and (slot.holds is None or slot.holds.owner != owner or slot.holds.floor > 0)
 
 
 def _common(held: Conversation | None, owner: str, prefix: Prefix) -> int:

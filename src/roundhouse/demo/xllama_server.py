@@ -122,7 +122,8 @@ def _said(wanted: argparse.Namespace) -> dict[str, object]:
         "kv_unified": wanted.kv_unified or None,
         "chat_template": template,
         "cors_origins": wanted.cors_origins,
-        "slot_save_path": wanted.slot_save_path,
+        # llama.cpp puts a file's name right behind it; its own command line sees to the slash.
+        "slot_save_path": f"{wanted.slot_save_path.rstrip('/')}/" if wanted.slot_save_path else None,
     }
     return {name: value for name, value in values.items() if value is not None}
 

@@ -185,6 +185,7 @@ def _told(conversation: Conversation) -> dict[str, Any]:
         "talk": conversation.talk,
         "tokens": conversation.tokens,
         "used": conversation.used,
+        "floor": conversation.floor,
         "length": conversation.prefix.length,
         "marks": [mark.hex() for mark in conversation.prefix.marks],
     }
@@ -194,4 +195,5 @@ def _conversation(told: Mapping[str, Any]) -> Conversation:
     prefix = Prefix(tuple(bytes.fromhex(mark) for mark in told["marks"]), int(told["length"]))
     key, user, session = told["talk"]
     talk = (str(key), str(user), str(session))
-    return Conversation(str(told["owner"]), talk, prefix, int(told["tokens"]), float(told["used"]))
+    tokens, used, floor = int(told["tokens"]), float(told["used"]), int(told.get("floor", 0))
+    return Conversation(str(told["owner"]), talk, prefix, tokens, used, floor)

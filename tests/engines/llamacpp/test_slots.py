@@ -99,6 +99,7 @@ def test_d11_what_is_said_to_a_slot():
         "POST", "/slots/3?action=save", {"filename": "a.part"}, 7.0
     )  # fmt: skip
     assert LlamaSlots(1).restore(0, "a.kv", 7.0).path == "/slots/0?action=restore"
+    assert LlamaSlots(1).erase(4, 7.0).path == "/slots/4?action=erase"
     assert LlamaSlots(1).fields(2, fresh=False) == {"id_slot": 2}
     assert LlamaSlots(1).fields(2, fresh=True) == {"id_slot": 2, "cache_prompt": False}
 
@@ -125,3 +126,21 @@ def test_d11_what_an_answer_tells_of_its_prompt():
     timings = {"cache_n": 2809, "prompt_n": 15, "prompt_ms": 200.0}
     assert (LlamaSlots(1).reused(timings), LlamaSlots(1).computed(timings)) == (2809, (15, 0.2))
     assert (LlamaSlots(1).reused({}), LlamaSlots(1).computed({})) == (None, None)
+
+
+def test_d11_of_a_window_only_the_last_one_is_saved():
+    sliding = ENGINE.conversations(model(sessions=True, context=8192, slots=1), gemma_270m())
+    assert isinstance(sliding, LlamaSlots)
+    assert sliding.window == gemma_270m().window > 0
+    assert (sliding.floor(sliding.window), sliding.floor(sliding.window + 1)) == (0, sliding.window + 1)
+    assert LlamaSlots(1).floor(5000) == 0
+
+
+def test_d11_a_trial_computes_a_prompt_and_says_nothing():
+    body = {"messages": [], "max_tokens": 9, "stream": True, "stream_options": {}, "seed": 2**70}
+    step = LlamaSlots(1).trial("/v1/chat/completions", json.dumps(body).encode(), 7.0)
+    assert (step.method, step.path, step.timeout) == ("POST", "/v1/chat/completions", 7.0)
+    assert json.loads(step.body) == {"messages": [], "max_tokens": 9, "seed": 2**70, "n_predict": 0}
+    assert LlamaSlots(1).found(Reply(200, b'{"timings":{"cache_n":5}}')) == 5
+    for reply in (Reply(400, b'{"timings":{"cache_n":5}}'), Reply(200, b"{}"), Reply(200, b"[]"), Reply(200, b"x")):
+        assert LlamaSlots(1).found(reply) is None

@@ -76,7 +76,8 @@ class LlamaCpp(Engine):
         """Its slots, where they can be saved (`slots.why_not`)."""
         if layout.kind_of(model, facts) is not Kind.CHAT:
             return None
-        return slots.why_not(model, facts) or slots.LlamaSlots(slots.per_token(model, facts), model.args)
+        window = facts.window if facts is not None else 0
+        return slots.why_not(model, facts) or slots.LlamaSlots(slots.per_token(model, facts), model.args, window)
 
     def progress(self, line: str) -> Progress | None:
         """Fractions where the build has progress mode, else stages."""

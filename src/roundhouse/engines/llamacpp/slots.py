@@ -1,7 +1,9 @@
 """llama-server's slots, saved and restored over HTTP (`POST /slots/N?action=save`), and which models that works for.
 
 Facts from b10434 and b11434: a restore answers 200 also where it restores nothing that can be used; a file of another
-quantisation of the same model is accepted; a slot's state is whole only where every layer keeps all of it.
+quantisation of the same model is accepted; a slot's state is whole only where every layer keeps all of it. Of a sliding
+window only the last one is written, also with `--swa-full` (`llama_kv_cache::state_write` leaves masked cells out), and
+with that flag the server does not notice when a request then goes back: it answers from what is not there (b11434).
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LlamaSlots:
-    """The slots of one model's server. `args` are the user's own."""
+    """The slots of one model's server. `args` are the user's own; `window` is the sliding one in tokens, 0 for none."""
 
     per_token: int
     args: tuple[str, ...] = ()
+    window: int = 0
 
     def arguments(self, folder: Path, build: Build) -> tuple[str, ...]:
         """The folder; and no prompt cache in RAM, which grows to 8 GiB unseen and knows nothing of keys."""
@@ -48,6 +51,27 @@ class LlamaSlots:
     def restore(self, slot: int, file: str, limit: float) -> Exchange:
         """Refused with 400 where the file is cut off, or of another shape or cache type."""
         return _action("restore", slot, file, limit)
+
+    def erase(self, slot: int, limit: float) -> Exchange:
+        """Nothing of it is left."""
+        return Exchange("POST", f"/slots/{slot}?action=erase", b"{}", timeout=limit)
+
+    def floor(self, tokens: int) -> int:
+        """All of them, if there is a window and they do not fit into it."""
+        return tokens if 0 < self.window < tokens else 0
+
+    def trial(self, path: str, body: bytes, limit: float) -> Exchange:
+        """`n_predict` wins over `max_tokens` and its like; the rest decides what the prompt is."""
+        told = {key: value for key, value in json.loads(body).items() if key not in {"stream", "stream_options"}}
+        return Exchange("POST", path, json.dumps({**told, "n_predict": 0}).encode(), timeout=limit)
+
+    def found(self, reply: Reply) -> int | None:
+        """`timings.cache_n`."""
+        try:
+            told = json.loads(reply.body) if reply.status == 200 else {}
+            return self.reused(told.get("timings") or {})
+        except (ValueError, AttributeError):
+            return None
 
     def tokens(self, reply: Reply) -> int | None:
         """`n_saved` or `n_restored`; a full disk is a 200 with `n_written` 0."""
