@@ -20,7 +20,7 @@ QUERIES = [
     for target in panel.get("targets", ())
 ]
 OF_SCRAPES = {"instance", "job"}
-FUNCTIONS = {"sum", "rate", "increase", "max", "histogram_quantile"}
+FUNCTIONS = {"sum", "rate", "increase", "max", "histogram_quantile", "vector"}
 
 
 def known() -> dict[str, set[str]]:

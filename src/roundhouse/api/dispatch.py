@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from roundhouse.core.model import Grant
     from roundhouse.runtime.effects import Effects
     from roundhouse.runtime.life import Runnable
-    from roundhouse.runtime.sessions import Seat, Sessions
+    from roundhouse.runtime.desk import Seat
+    from roundhouse.runtime.sessions import Sessions
     from roundhouse.runtime.supervisor import Supervisor
     from roundhouse.runtime.upstream import Response, Upstream
 
