@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from roundhouse.api.work import Work
     from roundhouse.core.model import Grant
+    from roundhouse.runtime.desk import Seat
     from roundhouse.runtime.effects import Effects
     from roundhouse.runtime.life import Runnable
-    from roundhouse.runtime.desk import Seat
     from roundhouse.runtime.sessions import Sessions
     from roundhouse.runtime.supervisor import Supervisor
     from roundhouse.runtime.upstream import Response, Upstream
