@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.middleware.cors import CORSMiddleware
 
 from roundhouse.api import admin
+from roundhouse.api.captures import add_captures
 from roundhouse.api.llamacpp_router import add_router_api
 from roundhouse.api.ollama import add_ollama
 from roundhouse.api.responses import Remembering, add_responses
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from roundhouse.api.why import Reasons
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog
+    from roundhouse.observe.captures import Captures
     from roundhouse.observe.responses import Responses
 
 
@@ -41,6 +43,7 @@ class House(admin.House, Operator, Protocol):
     config: Config
     catalog: Catalog
     keys: Keys
+    captures: Captures | None
 
     def is_loaded(self, model: str) -> bool:
         """Whether it answers."""
@@ -79,3 +82,4 @@ def add_routes(app: FastAPI, house: House, store: Responses, reasons: Reasons) -
     add_responses(app, house, store)
     add_router_api(app, house)
     add_why(app, house, reasons)
+    add_captures(app, house)

@@ -39,6 +39,7 @@ from roundhouse.errors import LoadFailed, RouterError, UnknownModel
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
+from roundhouse.observe.captures import Captures
 from roundhouse.observe.journal import Journal
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.observe.redact import Secrets
@@ -133,6 +134,10 @@ class House:
         self._tasks = Tasks(self._unexpected)
         stack.push_async_callback(self._tasks.close)
         await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
+        self.captures: Captures | None = None
+        if config.captures.store != "off":
+            made = Captures(config.state_dir / "captures.db", config.captures, self._secrets.text, self._tasks.spawn)
+            self.captures = await stack.enter_async_context(made)
         self._make_runtime(first)
         self._journal = Journal(config.state_dir / "journal.db", self.supervisor.fleet, self.supervisor.now)
         self.supervisor.journal = (await stack.enter_async_context(self._journal)).note
@@ -217,6 +222,7 @@ class House:
             self.books.request,
             self._unexpected,
         )
+        gateway.captures = self.captures
         admin = make_admin(self, roundhouse.__version__)
         add_routes(admin, self, self._responses, reasons)
         passed = PassThrough(

@@ -9,6 +9,7 @@ import typer
 
 import roundhouse
 from roundhouse.cli import (
+    captures,
     chat,
     check,
     demo,
@@ -46,6 +47,7 @@ for group in (
     status,
     why,
     replay,
+    captures,
     models,
     load,
     logs,
