@@ -126,3 +126,17 @@ async def test_it_writes_by_itself(tmp_path):
         busy.asks(journal, 4)
         while not rows(file, "id", "steps"):
             await journal._database.run(lambda _: None)
+
+
+async def test_after_a_write_that_failed_nothing_gathers_until_it_is_tried_again(tmp_path):
+    file, busy = tmp_path / "journal.db", Busy()
+    async with Journal(file, busy.fleet, busy.clock, Bounds(every=0.0, again=NEVER)) as journal:
+        full = "CREATE TRIGGER full BEFORE INSERT ON steps BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        await journal._database.run(lambda db: db.execute(full))
+        busy.asks(journal, 2)
+        while not journal._gap:
+            await journal._database.run(lambda _: None)
+        before = journal.dropped
+        busy.asks(journal, 3)
+        assert journal.dropped == before + 6
+        assert journal._steps == []

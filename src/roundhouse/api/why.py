@@ -42,7 +42,8 @@ def add_why(app: FastAPI, house: House, reasons: Reasons) -> None:
     async def request_why(request: Request, id: str) -> Response:  # noqa: A002  # the path's own name
         """Why a request waited, was moved or refused: `lines` of time and text. Also while it still waits."""
         caller = house.identify(request)
-        return Json(await reasons.of_request(id, None if caller.admin or caller.anonymous else caller.name))
+        everybodys = caller.admin or caller.manage or caller.anonymous
+        return Json(await reasons.of_request(id, None if everybodys else caller.name))
 
     @app.get("/api/v1/models/{model:path}/why", tags=["admin"])
     async def model_why(request: Request, model: str) -> Response:
