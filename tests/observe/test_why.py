@@ -31,10 +31,16 @@ def texts(lines) -> list[str]:
 WAITED = {"arrived": {"here": [], "before": 2, "task": False}, "granted": {"after_s": 7.0, "active": 1}}
 
 
-def test_a_request_that_was_answered_at_once_says_so():
-    first, last = texts(of_request(request(queue_s=0.0, load_s=0.0), []))
+@pytest.mark.parametrize("service", [3.0, 0.0])
+def test_a_request_that_was_answered_at_once_says_so(service):
+    first, last = texts(of_request(request(queue_s=0.0, load_s=0.0, service_s=service), []))
     assert first == "A request came for beta, which was loaded and had a free slot: it was answered at once."
     assert last == "It ended after 10 s with status 200."
+
+
+def test_a_request_that_came_to_no_engine_does_not_say_so():
+    refused = request(queue_s=0.0, load_s=0.0, service_s=None, status=501)
+    assert texts(of_request(refused, []))[0] == "A request came for beta."
 
 
 def test_what_was_so_when_it_came_is_told_as_of_then():

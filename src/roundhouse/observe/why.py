@@ -92,7 +92,8 @@ def _arrival(request: Request, wanted: str, story: Facts) -> str:
         return f"{came}. {_loaded(story['refused'].get('here', ()))}"
     if arrived is None:
         waited = (request.queue_s or 0.0) + (request.load_s or 0.0)
-        if not request.model or "granted" in story or waited > AT_ONCE or not (request.service_s or not request.status):
+        went = request.service_s is not None or not request.status  # to an engine, or is on its way
+        if not request.model or "granted" in story or waited > AT_ONCE or not went:
             return f"{came}."
         return f"{came}, which was loaded and had a free slot: it was answered at once."
     before = arrived.get("before", 0)
