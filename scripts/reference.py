@@ -185,7 +185,8 @@ def _scraped() -> str:
     """Metrics of a box on which everything has happened once: labels are only seen where there are values."""
     fleet = Fleet([ModelSpec("m", claim={"ram": 2})], [Device("ram", 4)])
     fleet.instances[1], fleet.use[1] = "m", Use(0, 0.0)
-    seen = Metrics(["m"], lambda: Snapshot(fleet, Reading({"ram": 4}, {"ram": 2}, {1: {"ram": 2}})))
+    reading = Reading({"ram": 4}, {"ram": 2}, {1: {"ram": 2}})
+    seen = Metrics(["m"], lambda: Snapshot(fleet, reading, {"history": 1}))
     seen.request_done(
         model="m",
         engine="e",
@@ -202,6 +203,10 @@ def _scraped() -> str:
     seen.load_done(model="m", engine="e", seconds=1.0, ok=True)
     seen.evicted(model="m", reason="room")
     seen.engine_exited(model="m", expected=True)
+    seen.engine_restarted(model="m")
+    seen.conversation(model="m", outcome="saved")
+    seen.prefetched(model="m", outcome="done", read=1, found=1, seconds=1.0)
+    seen.switch_parts({"load": 1.0})
     return seen.render().decode()
 
 
@@ -215,7 +220,7 @@ def routes() -> str:
     """Every path: those that engines answer, and our own."""
     relayed = [(f"`POST {path}`", str(route.operation), _words(sorted(route.kinds))) for path, route in ROUTES.items()]
     admin = make_admin(cast("House", None), __version__)
-    add_routes(admin, cast("Any", None), cast("Any", None))
+    add_routes(admin, cast("Any", None), cast("Any", None), cast("Any", None))
     add_dashboard(admin, cast("Any", None), cast("Any", None))
     own = [
         (f"`{_method(route)} {route.path.replace(':path', '')}`", route.description or "Says that Roundhouse runs.")

@@ -14,7 +14,7 @@ from roundhouse.api.admin import make_admin
 from roundhouse.api.routes import ROUTES
 from roundhouse.cli.root import app
 from roundhouse.config.load import parse
-from roundhouse.config.models import Section
+from roundhouse.config.section import Section
 from roundhouse.core.model import Fleet
 from roundhouse.dialects import failures
 from roundhouse.observe.metrics import Metrics, Snapshot

@@ -156,16 +156,19 @@ class Box:
     def happens(self, event: Event) -> None:
         before = self.fleet.copy()
         whole = self.fleet.copy()
-        actions = step(self.fleet, event, self.now)
+        actions = self.step(event)
         self._check_short_way(whole, event, actions)
         if self.late:
-            actions = actions + step(self.fleet, Tick(), self.now)
+            actions = actions + self.step(Tick())
         self.late = False
         self._check_fixed_point()
         self._note(event)
         for action in actions:
             self._note_action(action, event, before)
         self._after(event, before, actions)
+
+    def step(self, event: Event) -> list:
+        return step(self.fleet, event, self.now)
 
     def _check_short_way(self, whole: Fleet, event: Event, actions: list) -> None:
         """The short way, with the Tick that follows, is the whole step."""

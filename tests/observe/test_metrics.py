@@ -48,8 +48,9 @@ def test_g1_requests_are_counted_with_what_they_took():
         **DONE | {"status": 503, "load_s": 42.0, "ttft_s": None, "prompt_tokens": None, "completion_tokens": None}
     )
     of = {"model": "alpha", "engine": "llamacpp"}
-    assert value(metrics, "requests_total", **of, key_class="key", status="200") == 1
-    assert value(metrics, "requests_total", **of, key_class="key", status="503") == 1
+    of["key_class"] = "key"
+    assert value(metrics, "requests_total", **of, status="200") == 1
+    assert value(metrics, "requests_total", **of, status="503") == 1
     assert value(metrics, "prompt_tokens_total", **of) == 10
     assert value(metrics, "completion_tokens_total", **of) == 20
     assert value(metrics, "queue_seconds_sum", **of) == pytest.approx(0.4)
@@ -120,7 +121,7 @@ def test_g1_histogram_buckets_hold_what_is_at_most_their_bound(times):
     }
     assert max(buckets) == float("inf")
     assert buckets == {bound: sum(seconds <= bound for seconds in times) for bound in buckets}
-    assert value(metrics, "request_seconds_count", model="alpha", engine="llamacpp") == len(times)
+    assert value(metrics, "request_seconds_count", model="alpha", engine="llamacpp", key_class="key") == len(times)
 
 
 def test_g1_labels_are_bounded():
@@ -200,3 +201,22 @@ def test_g1_two_in_one_process_do_not_share_anything():
     one.switched()
     assert (value(one, "switches_total"), value(two, "switches_total")) == (1, 0)
     assert b"process_resident_memory_bytes" in one.render()
+
+
+def test_g1_what_requests_took_is_told_by_kind_of_key():
+    metrics = Metrics(["alpha"])
+    for key in ("admin", "admin", "anonymous"):
+        metrics.request_done(**DONE | {"key_class": key})
+    of = {"model": "alpha", "engine": "llamacpp"}
+    assert value(metrics, "completion_tokens_total", **of, key_class="admin") == 40
+    assert value(metrics, "time_to_first_token_seconds_count", **of, key_class="anonymous") == 1
+
+
+def test_g1_restarts_and_lost_records_are_counted():
+    metrics = Metrics(["alpha"], lambda: Snapshot(Fleet(), None, {"history": 2, "journal": 0}))
+    metrics.engine_restarted(model="alpha")
+    metrics.engine_restarted(model="guess")
+    assert value(metrics, "engine_restarts_total", model="alpha") == 1
+    assert value(metrics, "engine_restarts_total", model="other") == 1
+    assert value(metrics, "records_dropped_total", what="history") == 2
+    assert value(metrics, "records_dropped_total", what="journal") == 0

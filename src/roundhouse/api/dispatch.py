@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from roundhouse.api.work import Work
     from roundhouse.core.model import Grant
+    from roundhouse.runtime.desk import Seat
     from roundhouse.runtime.effects import Effects
     from roundhouse.runtime.life import Runnable
     from roundhouse.runtime.sessions import Sessions
@@ -75,6 +76,7 @@ class Dispatch:
         name = self._engines.served_name(grant.instance)
         if work.route.operation in _IN_SLOTS and self._sessions.has(grant.instance):
             work.seat = await self._sessions.seat(grant.instance, work.ask())
+            work.record.conversation = _place(work.seat)
         body = work.body(runnable.config, name, stream_upstream=stream_upstream)
         seat = work.seat
         if seat is not None and seat.floor and not await seat.desk.holds_up(seat, work.route.upstream_path, body):
@@ -110,6 +112,14 @@ class Dispatch:
     async def has_ended(self, grant: Grant) -> bool:
         """Whether an engine that broke an answer is gone; its exit is noticed a little later than its silence."""
         return self.models[grant.model].remote is None and await self._engines.ends(grant.instance, NOTICE_SECONDS)
+
+
+def _place(seat: Seat | None) -> dict[str, object] | None:
+    """Where a request was put, for its history."""
+    if seat is None:
+        return None
+    restored = seat.restored.conversation.tokens if seat.restored is not None else 0
+    return {"slot": seat.slot.number if seat.slot is not None else None, "restored": restored, "known": seat.expected}
 
 
 def ended(grant: Grant) -> EngineEnded:

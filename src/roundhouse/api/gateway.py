@@ -28,6 +28,7 @@ from roundhouse.dialects import chores, openai
 from roundhouse.dialects.failures import error_event
 from roundhouse.dialects.sse import DONE
 from roundhouse.errors import BodyTooLarge, LoadFailed, RouterError, ShuttingDown, Unforeseen, Unsupported
+from roundhouse.observe.captures import About
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from roundhouse.api.routes import Route
     from roundhouse.config.models import Config
     from roundhouse.core.catalog import Catalog, Match
+    from roundhouse.observe.captures import Captures
 
 _PRIORITY = re.compile(rb"-?[0-9]{1,9}")
 
@@ -77,6 +79,7 @@ class Gateway:
         self._limits = limits
         self._keep_books = keep_books
         self.unexpected = unexpected
+        self.captures: Captures | None = None  # copies of bodies, where they are wanted
         # Ids differ between runs by the first part, within one by the second: no system call for each.
         self._run = secrets.token_hex(4)
         self._count = 0
@@ -90,6 +93,9 @@ class Gateway:
         record = Record(given or f"req-{self._run}-{self._count:x}", time.time(), scope.get(PATH, scope["path"]), now)
         client = Client(receive)
         outlet = Outlet(send, client.unwatch)
+        if self.captures is not None:
+            outlet.copy = self.captures.copy()
+        work: Work | None = None
         try:
             work = await self._read(scope, headers, client, route, record)
             client.watch()
@@ -111,6 +117,9 @@ class Gateway:
             if client.gone:
                 record.status = 499
             self._keep_books(record)
+            if self.captures is not None and work is not None and outlet.copy is not None:
+                about = About(record.id, record.key, record.model, record.at, record.status)
+                self.captures.keep(about, work.request.raw, outlet.copy)
 
     async def _read(
         self, scope: Scope, headers: dict[bytes, bytes], client: Client, route: Route, record: Record
@@ -165,6 +174,7 @@ class Gateway:
             allowed=caller.allowed_models,
             user=user_of(headers) if caller.trusted or caller.anonymous else "",
             session=session_of(headers, request.fields, peer),
+            request=record.id,
         )
 
     async def _serve(self, work: Work, outlet: Outlet) -> None:

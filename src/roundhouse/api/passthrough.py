@@ -205,6 +205,7 @@ class PassThrough:
             allowed=caller.allowed_models,
             user=user_of(headers) if caller.trusted or caller.anonymous else "",
             session=session_of(headers, {}, str(peer[0]) if peer else ""),
+            request=record.id,
         )
         record.session, record.user, record.priority = ticket.session, ticket.user, ticket.priority
         return ticket

@@ -15,6 +15,7 @@ class Record:
 
     `task`: the name of the background task that it is, '' if it is none.
     `headers`: what every answer says of the caller's limits.
+    `conversation`: the slot that it was put into, and what was there for it (`core.chronicle`).
     `served_by` is '' until it was granted. `session` and `user` are as the client told them, and are not for books.
     """
 
@@ -38,4 +39,5 @@ class Record:
     total_s: float = 0.0
     error: str = ""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
+    conversation: dict[str, object] | None = None
     meter: Meter | None = field(default=None, repr=False)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.types import Message, Send
 
     from roundhouse.errors import RouterError
+    from roundhouse.observe.captures import Copy
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -30,9 +31,10 @@ class Outlet:
     Attributes:
         started: the head is out, so its status stands.
         ended: nothing can follow.
+        copy: takes the body as it goes out; None, the usual case: nobody does.
     """
 
-    __slots__ = ("_on_last", "_send", "ended", "started")
+    __slots__ = ("_on_last", "_send", "copy", "ended", "started")
 
     def __init__(self, send: Send, on_last: Callable[[], None]) -> None:
         """`on_last` is called before the last part is sent."""
@@ -40,6 +42,7 @@ class Outlet:
         self._on_last = on_last
         self.started = False
         self.ended = False
+        self.copy: Copy | None = None
 
     async def send(self, message: Message) -> None:
         """Sends on."""
@@ -48,6 +51,8 @@ class Outlet:
         elif not message.get("more_body"):
             self.ended = True
             self._on_last()
+        if self.copy is not None:
+            self.copy.add(message.get("body", b""))
         await self._send(message)
 
 

@@ -63,7 +63,9 @@ class Books:
         self._engines = engines
         self._fleet = fleet
         self.answered: Callable[[Record], None] = lambda _record: None
+        self.story: Callable[[Record], str] = lambda _record: ""
         self._loads: dict[InstanceId, float] = {}
+        self._broken: set[str] = set()  # models whose engine ended by itself, and was not started since
         self._models_of: dict[InstanceId, str] = {}
         # Known to this run alone: nobody can try names until their hash is found in the history.
         self._salt = secrets.token_bytes(16)
@@ -110,6 +112,7 @@ class Books:
                 session=self._hidden(record.session),
                 user=self._hidden(record.user),
                 priority=record.priority,
+                why=self.story(record),
             )
             self._store.record_request(past)
         if record.status >= 500 or record.error:
@@ -186,9 +189,14 @@ class Books:
 
     def saw(self, event: Event, actions: list[Action], _now: float) -> None:
         """Every event and what followed from it, for log and feed; requests come by too often to be told one by one."""
+        if isinstance(event, Exited) and not event.expected and event.instance in self._models_of:
+            self._broken.add(self._models_of[event.instance])
         for action in actions:
             if isinstance(action, Start):
                 self._models_of[action.instance] = action.model
+                if action.model in self._broken:
+                    self._broken.discard(action.model)
+                    self._metrics.engine_restarted(model=action.model)
                 self._log.info("loading model", model=action.model, instance=action.instance)
                 self._bus.publish("loading", {"model": action.model})
             elif isinstance(action, Stop):

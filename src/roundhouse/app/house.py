@@ -11,8 +11,6 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from starlette.middleware.cors import CORSMiddleware
-
 import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
@@ -26,7 +24,7 @@ from roundhouse.api.router import Router
 from roundhouse.api.websocket import WebSocketPass
 from roundhouse.app import output, programs, specs
 from roundhouse.app.adoption import Adoption
-from roundhouse.app.apis import add_routes, other_apis
+from roundhouse.app.apis import add_routes, other_apis, with_cors
 from roundhouse.app.books import Books
 from roundhouse.app.dashboard import Dashboard
 from roundhouse.app.hold import hold_engines
@@ -34,6 +32,7 @@ from roundhouse.app.keyring import open_keys
 from roundhouse.app.launching import Launchers
 from roundhouse.app.listing import Listing
 from roundhouse.app.places import Box
+from roundhouse.app.reasons import Reasons
 from roundhouse.app.restart import is_restart
 from roundhouse.app.shelving import open_shelf
 from roundhouse.app.sockets import split
@@ -44,6 +43,8 @@ from roundhouse.errors import LoadFailed, RouterError
 from roundhouse.launchers.kept import Kept
 from roundhouse.observe import log as logging
 from roundhouse.observe.bus import Bus
+from roundhouse.observe.captures import Captures
+from roundhouse.observe.journal import Journal
 from roundhouse.observe.metrics import Metrics, Snapshot
 from roundhouse.observe.redact import Secrets
 from roundhouse.observe.responses import Responses
@@ -70,8 +71,6 @@ if TYPE_CHECKING:
     from roundhouse.core.model import ModelState
     from roundhouse.ports import Build, Endpoint, Engine, Reading
 
-EXPOSED = ["x-request-id", "x-roundhouse-model", "x-roundhouse-queue-s", "x-roundhouse-load-s", "retry-after"]
-"""Headers of ours that scripts of allowed web origins may read."""
 STOP_LIMIT = 30.0
 """Seconds within which all engines must have ended at the end."""
 
@@ -142,7 +141,13 @@ class House:
         self._tasks = Tasks(self._unexpected)
         stack.push_async_callback(self._tasks.close)
         await self._make_models(held, Box({**first.total, **config.devices}, first.total, first.gpus))
+        self.captures: Captures | None = None
+        if config.captures.store != "off":
+            made = Captures(config.state_dir / "captures.db", config.captures, self._secrets.text, self._tasks.spawn)
+            self.captures = await stack.enter_async_context(made)
         self._make_runtime(first)
+        self._journal = Journal(config.state_dir / "journal.db", self.supervisor.fleet, self.supervisor.now)
+        self.supervisor.journal = (await stack.enter_async_context(self._journal)).note
         await self._adopt(held)
         await self._survey.read()
         self._tasks.spawn(self._survey.run(), "survey")
@@ -185,7 +190,7 @@ class House:
         config = self.config
         fleet = Fleet(self._specs, self._devices(found.total), specs.make_policy(config))
         self.bus = Bus()
-        self.metrics = Metrics(config.models, lambda: Snapshot(self.supervisor.fleet, self._survey.last))
+        self.metrics = Metrics(config.models, self._snapshot)
         self.books = Books(self._store, self.metrics, self.bus, self._log, self._engines, fleet)
         clock = asyncio.get_running_loop().time
         self.effects = Effects(self._runnables, self.upstream, self.books, clock, self._unexpected)
@@ -205,6 +210,9 @@ class House:
         self._stack.push_async_callback(self._swaps.close)
         self.effects.switches = self._swaps.switches
         self.books.answered = self._swaps.answered
+        reasons = Reasons(fleet, self._store, clock)
+        self.books.story = reasons.story
+        self.supervisor.watchers.append(reasons.saw)
         self.supervisor.observers += [self.books.saw, self.books.measured, self._swaps.saw, self._wake]
         self.supervisor.observers.append(lambda _event, _actions, _now: self._sessions.look(fleet))
         self.catalog = Catalog(config.models)
@@ -223,25 +231,17 @@ class House:
             ended,
             self._unexpected,
         )
+        gateway.captures = self.captures
         admin = make_admin(self, roundhouse.__version__)
         add_keys(admin, self)
-        add_routes(admin, self, self._responses)
+        add_routes(admin, self, self._responses, reasons)
         add_dashboard(admin, self, Dashboard(config, self.supervisor, self._store, self._about, self._secrets))
         passed = PassThrough(
             self.catalog, self.keys, self.guard, self.keyholder.limits, self.supervisor, self.upstream, self.effects,
             self._sessions, self._objection, ended, self._unexpected, config.limits.body,
         )  # fmt: skip
         others = other_apis(self, gateway, self._responses)
-        self.app = self._with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)))
-
-    def _with_cors(self, app: ASGIApp) -> ASGIApp:
-        """Lets the configured web origins read answers; without any, browsers of other sites are told nothing."""
-        origins = self.config.cors.origins
-        if not origins:
-            return app
-        return CORSMiddleware(
-            app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED
-        )
+        self.app = with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)), config.cors.origins)
 
     def _devices(self, found: Mapping[str, int]) -> list[Device]:
         """Physical devices, configured budgets, and a seat for each fixed port."""
@@ -329,6 +329,10 @@ class House:
             return None
         reason = self._runnables[model].engine.conversations(self.config.models[model], self._looked[model].facts)
         return {"off": reason} if isinstance(reason, str) else self._sessions.told(model)
+
+    def _snapshot(self) -> Snapshot:
+        lost = {"history": self._store.dropped, "journal": self._journal.dropped}
+        return Snapshot(self.supervisor.fleet, self._survey.last, lost)
 
     def metrics_text(self) -> bytes:
         """Prometheus text."""

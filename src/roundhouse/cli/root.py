@@ -10,6 +10,7 @@ import typer
 import roundhouse
 from roundhouse.cli import (
     bench,
+    captures,
     chat,
     check,
     demo,
@@ -21,10 +22,12 @@ from roundhouse.cli import (
     load,
     logs,
     models,
+    replay,
     serve,
     simulate,
     status,
     top,
+    why,
 )
 from roundhouse.cli.exits import exit_code
 from roundhouse.errors import RouterError
@@ -46,6 +49,9 @@ for group in (
     doctor,
     status,
     top,
+    why,
+    replay,
+    captures,
     models,
     load,
     logs,

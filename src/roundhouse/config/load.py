@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from roundhouse.config import checks, document, wording
 from roundhouse.config.discover import is_gguf
 from roundhouse.config.fields import FROM_FILE
-from roundhouse.config.models import Config, Defaults, ModelConfig, Section
+from roundhouse.config.models import Config, Defaults, ModelConfig
 from roundhouse.config.problems import Problems
 from roundhouse.config.resolve import Paths, Resolver, with_sessions
+from roundhouse.config.section import Section
 from roundhouse.errors import ConfigError
 
 if TYPE_CHECKING:

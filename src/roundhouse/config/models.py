@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic.json_schema import SkipJsonSchema
 
+from roundhouse.config.captures import Captures
 from roundhouse.config.fields import (
     Addresses,
     Aliases,
@@ -28,6 +29,7 @@ from roundhouse.config.fields import (
     Whole,
     Word,
 )
+from roundhouse.config.section import Section
 
 EngineName = Literal["llamacpp", "sglang", "tabbyapi", "vllm", "openai"]
 LauncherName = Literal["process", "systemd", "attached"]
@@ -36,12 +38,6 @@ Profile = Literal["fast-start", "balanced", "fast-answers"]
 Api = Literal["openai", "anthropic", "ollama"]
 Port = Annotated[Whole, Field(ge=1, le=65535)]
 Count = Annotated[Whole, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A group of keys: immutable, and a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Tls(Section):
@@ -383,6 +379,8 @@ class Config(Section):
     """Who is served when, and which model stays loaded."""
     sessions: Sessions = Sessions()
     """Conversations that survive a switch."""
+    captures: Captures = Captures()
+    """Copies of requests' and answers' bodies."""
     defaults: Defaults = Defaults()
     """Settings of every model that does not say otherwise."""
     models_dir: Folders = ()

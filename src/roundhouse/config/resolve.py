@@ -19,10 +19,10 @@ from roundhouse.config.models import (
     LauncherName,
     LoadTimeout,
     ModelConfig,
-    Section,
     Sessions,
     Tabby,
 )
+from roundhouse.config.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

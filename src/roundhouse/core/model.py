@@ -143,6 +143,7 @@ class Ticket:
         session: names the conversation or agent that it belongs to, whose think time may be lingered through (spec D4).
         task: a background task (spec D7): never a reason to switch models.
         allowed: models the key may use, None = all; a task is only moved to one of these.
+        request: the id by which its client and the history know it; decides nothing.
     """
 
     id: TicketId
@@ -154,6 +155,7 @@ class Ticket:
     allowed: frozenset[str] | None = None
     user: str = ""
     session: str = ""
+    request: str = ""
 
     @property
     def who(self) -> Who:

@@ -199,8 +199,11 @@ def regret_of(fleet: Fleet, instance: Instance, now: float) -> Regret:
     Embedding and rerank models serve every question about documents, and free little: they go only where nothing else
     makes room. One that leaves already is no loss any more.
     """
-    if instance.phase is Phase.DRAINING:
-        return NO_REGRET
+    return NO_REGRET if instance.phase is Phase.DRAINING else worth_of(fleet, instance, now)
+
+
+def worth_of(fleet: Fleet, instance: Instance, now: float) -> Regret:
+    """The same, also of one that is on its way out."""
     state, use = fleet.models[instance.model], fleet.use[instance.id]
     rate = fleet.habits[instance.model].rate(now)
     cost = (reload_cost(state) or 1.0) * (rate + 1.0 / (1.0 + now - use.last))

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
 from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -52,10 +53,11 @@ _LOADS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 
 
 
 class Snapshot(NamedTuple):
-    """What gauges are read from: the fleet, and devices as last measured."""
+    """What gauges are read from: the fleet, devices as last measured, records lost by what they were to go into."""
 
     fleet: Fleet
     reading: Reading | None = None
+    dropped: Mapping[str, int] = MappingProxyType({})
 
 
 class Metrics:
@@ -111,9 +113,9 @@ class Metrics:
         key = key_class if key_class in KEY_CLASSES else OTHER
         counts.requests[name, engine, key, status if 100 <= status <= 599 else 0] += 1
         try:
-            spent = counts.spent[name, engine]
+            spent = counts.spent[name, engine, key]
         except KeyError:
-            spent = counts.spent[name, engine] = _Spent()
+            spent = counts.spent[name, engine, key] = _Spent()
         spent.queue.add(queue_s)
         spent.total.add(total_s)
         if load_s:
@@ -150,6 +152,10 @@ class Metrics:
     def engine_exited(self, *, model: str, expected: bool) -> None:
         """An engine's processes are gone; `expected`: we stopped it."""
         self._counts.exits[self._name(model), "true" if expected else "false"] += 1
+
+    def engine_restarted(self, *, model: str) -> None:
+        """A model is loaded again whose engine had ended by itself."""
+        self._counts.restarts[(self._name(model),)] += 1
 
     def prefetched(self, *, model: str, outcome: str, read: int, found: int, seconds: float) -> None:
         """Reading a model's weights ahead has ended.
@@ -215,12 +221,13 @@ class _Counts:
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, str, int]] = Counter()
-        self.spent: dict[tuple[str, str], _Spent] = {}
+        self.spent: dict[tuple[str, str, str], _Spent] = {}
         self.loads: Counter[tuple[str, str, str]] = Counter()
         self.load_seconds: dict[tuple[str, str], _Spread] = {}
         self.tasks: Counter[tuple[str, str]] = Counter()
         self.evictions: Counter[tuple[str, str]] = Counter()
         self.exits: Counter[tuple[str, str]] = Counter()
+        self.restarts: Counter[tuple[str]] = Counter()
         self.prefetches: Counter[tuple[str, str]] = Counter()
         self.prefetch_bytes: Counter[tuple[str, str]] = Counter()
         self.prefetch_seconds: dict[tuple[str], float] = {}
@@ -235,21 +242,20 @@ class _CountsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         counts, by_model = self._counts, ("model", "engine")
-        yield _counter(
-            "requests", "Requests that have ended.", (*by_model, "key_class", "status"), counts.requests.items()
-        )
+        by_key = (*by_model, "key_class")
+        yield _counter("requests", "Requests that have ended.", (*by_key, "status"), counts.requests.items())
         for name, meaning, tokens in (
             ("prompt_tokens", "Tokens of prompts, as engines count them.", attrgetter("prompt_tokens")),
             ("completion_tokens", "Tokens generated, as engines count them.", attrgetter("completion_tokens")),
         ):
-            yield _counter(name, meaning, by_model, _of_each(counts.spent, tokens))
+            yield _counter(name, meaning, by_key, _of_each(counts.spent, tokens))
         for name, meaning, spread in (
             ("queue_seconds", "Time requests waited before an engine got them.", attrgetter("queue")),
             ("load_wait_seconds", "Time requests waited for a load, where they did.", attrgetter("load")),
             ("time_to_first_token_seconds", "From engine to first token.", attrgetter("ttft")),
             ("request_seconds", "From arrival to the end.", attrgetter("total")),
         ):
-            yield _histogram(name, meaning, _of_each(counts.spent, spread))
+            yield _histogram(name, meaning, by_key, _of_each(counts.spent, spread))
         yield _counter(
             "background_tasks",
             "Background tasks, by whose model answered.",
@@ -257,9 +263,10 @@ class _CountsCollector(Collector):
             counts.tasks.items(),
         )
         yield _counter("loads", "Loads that have ended: ok or failed.", (*by_model, "result"), counts.loads.items())
-        yield _histogram("load_seconds", "Time that good loads took.", counts.load_seconds.items())
+        yield _histogram("load_seconds", "Time that good loads took.", by_model, counts.load_seconds.items())
         yield _counter("evictions", "Models unloaded, by reason.", ("model", "reason"), counts.evictions.items())
         yield _counter("engine_exits", "Engines ended; expected: by us.", ("model", "expected"), counts.exits.items())
+        yield _counter("engine_restarts", "Loads after an engine ended by itself.", ("model",), counts.restarts.items())
         yield _counter(
             "conversations",
             "Conversations kept across switches: saved, restored, or failed to be.",
@@ -283,8 +290,8 @@ class _CountsCollector(Collector):
 
 
 def _of_each(
-    spent: Mapping[tuple[str, str], _Spent], part: Callable[[_Spent], _T]
-) -> Iterator[tuple[tuple[str, str], _T]]:
+    spent: Mapping[tuple[str, str, str], _Spent], part: Callable[[_Spent], _T]
+) -> Iterator[tuple[tuple[str, str, str], _T]]:
     return ((labels, part(each)) for labels, each in spent.items())
 
 
@@ -293,9 +300,11 @@ class _GaugesCollector(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Metric]:
-        fleet, reading = self._snapshot()
+        fleet, reading, dropped = self._snapshot()
         yield _gauge("up", "1 while Roundhouse serves.", (), [((), 1)])
         yield _gauge("build_info", "Always 1; the version is a label.", ("version",), [((__version__,), 1)])
+        lost = {(what,): count for what, count in dropped.items()}
+        yield _counter("records_dropped", "Records that the disk did not take in time.", ("what",), lost.items())
         yield from _model_gauges(fleet)
         yield from _memory_gauges(fleet, reading)
 
@@ -364,8 +373,10 @@ def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: _Values) ->
     return family
 
 
-def _histogram(name: str, meaning: str, spreads: Iterable[tuple[tuple[str, str], _Spread]]) -> Metric:
-    family = HistogramMetricFamily(f"roundhouse_{name}", meaning, labels=("model", "engine"))
-    for labels, spread in spreads:
-        family.add_metric(labels, spread.buckets(), spread.sum)
+def _histogram(
+    name: str, meaning: str, labels: Sequence[str], spreads: Iterable[tuple[tuple[str, ...], _Spread]]
+) -> Metric:
+    family = HistogramMetricFamily(f"roundhouse_{name}", meaning, labels=labels)
+    for values, spread in spreads:
+        family.add_metric(values, spread.buckets(), spread.sum)
     return family

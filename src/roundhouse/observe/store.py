@@ -62,6 +62,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE switches (id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, told TEXT NOT NULL)",
         "CREATE INDEX switches_of_model ON switches (model)",
     ),
+    (
+        """CREATE TABLE notes (id INTEGER PRIMARY KEY, at REAL NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
+            beneficiary TEXT NOT NULL, facts TEXT NOT NULL)""",
+        "CREATE INDEX notes_of_model ON notes (model, at)",
+        "CREATE INDEX notes_for_model ON notes (beneficiary, at)",
+        "ALTER TABLE requests ADD COLUMN why TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 _INSERT_LOAD = "INSERT INTO loads (model, settings, started, seconds, ok, reason, stages) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -70,8 +77,8 @@ _INSERT_MEASUREMENT = """
     ON CONFLICT (model, settings, device, load) DO UPDATE SET bytes = max(bytes, excluded.bytes), at = excluded.at"""
 _INSERT_REQUEST = """
     INSERT INTO requests (id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s,
-        prompt_tokens, completion_tokens, error, wanted, service_s, session, user, priority)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+        prompt_tokens, completion_tokens, error, wanted, service_s, session, user, priority, why)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 LAST_GOOD_LOADS = """
     SELECT model, settings, seconds FROM (
         SELECT model, settings, seconds, row_number() OVER (PARTITION BY model, settings ORDER BY id DESC) AS place
@@ -83,7 +90,7 @@ LAST_PEAKS = """
         FROM measurements) WHERE place <= ? ORDER BY place"""
 _RECENT_REQUESTS = """
     SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error,
-        wanted, service_s, session, user, priority
+        wanted, service_s, session, user, priority, why
     FROM requests WHERE ?1 IS NULL OR model = ?1 ORDER BY row DESC LIMIT ?2"""
 _FOUND_REQUESTS = """
     SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error,
@@ -109,6 +116,16 @@ _PRUNE_OLD_REQUESTS = "DELETE FROM requests WHERE at < ?"
 _INSERT_SWITCH = "INSERT INTO switches (at, model, told) VALUES (?, ?, ?)"
 _RECENT_SWITCHES = "SELECT told FROM switches WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2"
 _PRUNE_SWITCHES = "DELETE FROM switches WHERE id <= (SELECT max(id) FROM switches) - ?"
+
+_INSERT_NOTE = "INSERT INTO notes (at, model, kind, beneficiary, facts) VALUES (?, ?, ?, ?, ?)"
+REQUEST_BY_ID = """
+    SELECT id, at, model, key, task, status, queue_s, load_s, ttft_s, total_s, prompt_tokens, completion_tokens, error,
+        wanted, service_s, session, user, priority, why
+    FROM requests WHERE id = ? ORDER BY row DESC LIMIT 1"""
+NOTES_BETWEEN = """
+    SELECT at, model, kind, beneficiary, facts FROM notes
+    WHERE (model = ?1 OR beneficiary = ?1) AND at BETWEEN ?2 AND ?3 ORDER BY id DESC LIMIT ?4"""
+_PRUNE_NOTES = "DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ?"
 
 LOADS_LOOKED_AT = 8
 _TEXT_LIMIT = 2000  # characters
@@ -136,6 +153,16 @@ class SwitchRow(NamedTuple):
     told: Mapping[str, Any]
 
 
+class NoteRow(NamedTuple):
+    """What happened to a model and why (`core.chronicle`): `at` seconds since the epoch; `beneficiary`: for which."""
+
+    at: float
+    model: str
+    kind: str
+    beneficiary: str
+    facts: Mapping[str, Any]
+
+
 class Measurement(NamedTuple):
     """Bytes that a model's processes held on a device; `source`: nvml, pss, log, …; `at` seconds since the epoch.
 
@@ -156,7 +183,8 @@ class Request(NamedTuple):
 
     `key` is the name of the API key, never the key; `task` the background task's name or ''; `error` a code or ''.
     `model` served it, `wanted` was asked for. `service_s` is how long the engine had it, None if it never came to one
-    (refused, or its client left before). `session` and `user` are short hashes, '' where none was told.
+    (refused, or its client left before). `session` and `user` are short hashes, '' where none was told. `why` tells
+    how it waited, as JSON (`core.chronicle`); '' if it never did.
     """
 
     id: str
@@ -177,6 +205,7 @@ class Request(NamedTuple):
     session: str = ""
     user: str = ""
     priority: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +218,7 @@ class Retention:
     loads: int = 5_000
     measurements: int = 5_000
     switches: int = 5_000
+    notes: int = 20_000
 
 
 class Store:
@@ -250,6 +280,10 @@ class Store:
         """Notes a switch."""
         self._record(_INSERT_SWITCH, (switch.at, switch.model, orjson.dumps(switch.told).decode()))
 
+    def record_note(self, note: NoteRow) -> None:
+        """Notes what happened to a model."""
+        self._record(_INSERT_NOTE, (*note[:4], orjson.dumps(note.facts).decode()))
+
     async def flush(self) -> None:
         """Returns when everything recorded so far is written (or dropped)."""
         await self._database.run(lambda _: None)
@@ -289,6 +323,15 @@ class Store:
         rows = await self._rows(_RECENT_SWITCHES, (model, max(limit, 0)))
         return [orjson.loads(told) for (told,) in rows]
 
+    async def request(self, request: str) -> Request | None:
+        """The last request of that id."""
+        rows = await self._rows(REQUEST_BY_ID, (request,))
+        return Request(*rows[0]) if rows else None
+
+    async def notes(self, model: str, since: float, until: float, limit: int = 500) -> list[NoteRow]:
+        """What happened to a model, or to others for it, between two times; the last of it, oldest first."""
+        return notes_of(await self._rows(NOTES_BETWEEN, (model, since, until, limit)))
+
     async def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
             return await self._database.run(lambda connection: connection.execute(sql, values).fetchall())
@@ -315,6 +358,7 @@ class Store:
         write(_PRUNE_MEASUREMENTS_OF_MODEL, (keep.per_model,))
         write(_PRUNE_MEASUREMENTS, (keep.measurements,))
         write(_PRUNE_SWITCHES, (keep.switches,))
+        write(_PRUNE_NOTES, (keep.notes,))
 
 
 def expected_of(rows: Iterable[tuple[str, str, float]]) -> dict[tuple[str, str], float]:
@@ -331,6 +375,11 @@ def peaks_of(rows: Iterable[tuple[str, str, str, int]]) -> dict[tuple[str, str],
     for model, settings, device, size in rows:
         peaks.setdefault((model, settings), {}).setdefault(device, []).append(size)
     return peaks
+
+
+def notes_of(rows: Iterable[tuple[float, str, str, str, str]]) -> list[NoteRow]:
+    """What `NOTES_BETWEEN` found, oldest first."""
+    return [NoteRow(*row[:4], orjson.loads(row[4])) for row in rows][::-1]
 
 
 def _upper_quartile(values: list[float]) -> float:

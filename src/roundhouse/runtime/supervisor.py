@@ -111,6 +111,10 @@ class Supervisor:
         self.now = clock
         self.observers: list[Observer] = []
         """Told of every event and its actions, but for requests that come, are granted at once, and go."""
+        self.watchers: list[Observer] = []
+        """Told of the same, and of every event while requests wait."""
+        self.journal: Observer | None = None
+        """Told of every event without exception: whatever it does costs each request that time."""
         self._doer = doer
         self._mail: deque[Event] = deque()
         self._busy = False
@@ -160,7 +164,10 @@ class Supervisor:
 
     def _handle(self, event: Event) -> None:
         now = self.now()
+        waited = bool(self.fleet.queued)
         actions = planner.step(self.fleet, event, now)
+        if self.journal is not None:
+            self.journal(event, actions, now)
         notable = not isinstance(event, (Arrived, Departed))
         for action in actions:
             if isinstance(action, (Grant, Refuse)):
@@ -169,7 +176,10 @@ class Supervisor:
                     lease.settle(action)
             else:
                 self._doer.do(action)
-            notable = notable or not isinstance(action, Grant)
+            notable = notable or not isinstance(action, Grant) or action.model != action.ticket.model
+        if notable or waited or self.fleet.queued:
+            for watcher in self.watchers:
+                watcher(event, actions, now)
         if notable:
             for observer in self.observers:
                 observer(event, actions, now)
