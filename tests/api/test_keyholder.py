@@ -10,7 +10,7 @@ from roundhouse.api.auth import Keys, hash_key
 from roundhouse.api.keyholder import MOST_GRACE, Keyholder
 from roundhouse.api.limits import Limits
 from roundhouse.config.models import Key
-from roundhouse.errors import BadRequest, Conflict, NotFound, Unauthorized
+from roundhouse.errors import BadRequest, Conflict, NotFound, NotKept, Unauthorized
 from roundhouse.observe.keyring import Keyring, StoredKey
 
 FILED = Key.model_validate({"name": "filed", "hash": hash_key("sk-filed"), "admin": True})
@@ -34,7 +34,7 @@ class Box:
 
 @pytest.fixture
 async def ring(tmp_path):
-    async with Keyring(tmp_path / "keys.db") as made:
+    async with Keyring(tmp_path) as made:
         yield made
 
 
@@ -132,24 +132,82 @@ async def test_f2_what_a_key_can_not_have_is_said(ring, name, settings, word):
 
 async def test_f2_of_two_that_add_one_name_at_once_one_gets_it(ring):
     box = await opened(ring, FILED)
-    secrets, refused = [], []
-
-    async def add() -> None:
-        try:
-            secrets.append(await box.holder.add("kid", {}))
-        except Conflict as error:
-            refused.append(error)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(3):
-            group.create_task(add())
-    assert (len(secrets), len(refused)) == (1, 2)
+    made = await together(*(box.holder.add("kid", {}) for _ in range(3)))
+    secrets = [one for one in made if isinstance(one, str)]
+    assert (len(secrets), len(made)) == (1, 3)
     assert box.who(secrets[0]) == "kid"
 
 
-async def test_f2_the_file_wins_and_what_a_later_version_wrote_is_no_key(ring):
-    await ring.put(StoredKey("filed", {}, hash_key("other"), 1.0))
-    await ring.put(StoredKey("later", {"telepathy": True}, hash_key("x"), 1.0))
+async def test_f2_the_files_key_wins(ring):
+    await ring.write([StoredKey("filed", {}, hash_key("other"), 1.0)])
     box = await opened(ring, FILED)
-    assert (box.who("other"), box.who("x"), box.who("sk-filed")) == (None, None, "filed")
+    assert (box.who("other"), box.who("sk-filed")) == (None, "filed")
     assert [one["name"] for one in await box.holder.told()] == ["filed"]
+
+
+async def test_f2_what_a_later_version_wrote_may_do_nothing_and_leaves_nothing_open(ring):
+    await ring.write([StoredKey("later", {"admin": True, "telepathy": True}, hash_key("x"), 1.0)])
+    box = await opened(ring)
+    assert box.who("nobody") is None
+    caller = box.holder.keys.identify([(b"x-api-key", b"x")])
+    assert (caller.admin, caller.manage, caller.allowed("smol")) == (False, False, False)
+
+
+async def together(*calls):
+    """What comes of calls that are made at once: results and errors, in their order."""
+    found = {}
+
+    async def run(number, call):
+        try:
+            found[number] = await call
+        except (BadRequest, Conflict, NotFound) as error:
+            found[number] = error
+
+    async with asyncio.TaskGroup() as group:
+        for number, call in enumerate(calls):
+            group.create_task(run(number, call))
+    return [found[number] for number in range(len(calls))]
+
+
+async def test_f2_what_is_done_to_one_key_at_once_is_done_one_after_the_other(ring):
+    box = await opened(ring, FILED)
+    await box.holder.add("kid", {})
+    first, second = await together(box.holder.revoke("kid"), box.holder.revoke("kid"))
+    assert first is False
+    assert isinstance(second, NotFound)
+    await box.holder.add("kid", {})
+    first, second = await together(box.holder.revoke("kid"), box.holder.rotate("kid"))
+    assert isinstance(second, NotFound)
+    assert [key.name for key in ring.read()] == []
+
+
+async def test_f2_of_two_admins_that_are_revoked_at_once_one_stays(ring):
+    box = await opened(ring)
+    for name in ("one", "two"):
+        await box.holder.add(name, {"admin": True})
+    await box.holder.add("kid", {})
+    results = await together(box.holder.revoke("one"), box.holder.revoke("two"))
+    assert results[0] is False
+    assert isinstance(results[1], Conflict)
+
+
+async def test_f2_an_admin_that_has_expired_is_none(ring):
+    box = await opened(ring)
+    with pytest.raises(Conflict, match="has not expired"):
+        await box.holder.add("me", {"admin": True, "expires": "2001-01-01"})
+    await box.holder.add("me", {"admin": True, "expires": "2002-01-01"})
+    await box.holder.add("other", {"admin": True})
+    box.now = 2e9
+    with pytest.raises(Conflict, match="only admin"):
+        await box.holder.revoke("other")
+
+
+async def test_f2_what_the_disk_does_not_take_does_not_count(ring):
+    box = await opened(ring, FILED)
+    secret = await box.holder.add("kid", {})
+    ring.path.with_suffix(".part").mkdir()
+    for change in (box.holder.add("other", {}), box.holder.revoke("kid"), box.holder.rotate("kid")):
+        with pytest.raises(NotKept):
+            await change
+    assert box.who(secret) == "kid"
+    assert [one["name"] for one in await box.holder.told()] == ["filed", "kid"]

@@ -50,7 +50,7 @@ class Box:
 
 @pytest.fixture
 async def box(tmp_path):
-    async with Keyring(tmp_path / "keys.db") as ring:
+    async with Keyring(tmp_path) as ring:
         yield Box(ring)
 
 

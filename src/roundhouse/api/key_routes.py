@@ -51,8 +51,10 @@ def add_keys(app: FastAPI, house: House) -> None:
         """Makes a key: `name`, and what the configuration says of one. Its secret is told here and never again."""
         require_admin(request)
         settings = {key: value for key, value in wanted.items() if key != "name"}
-        secret = await house.keyholder.add(str(wanted.get("name") or ""), settings)
-        return Json({"name": wanted["name"], "key": secret}, 201, NO_STORE)
+        name = wanted.get("name")
+        if not isinstance(name, str):
+            raise BadRequest("A key needs a `name`.", param="name")
+        return Json({"name": name, "key": await house.keyholder.add(name, settings)}, 201, NO_STORE)
 
     @app.delete("/api/v1/keys/{name}", tags=["admin"])
     async def revoke(request: Request, name: str, last: bool = False) -> Response:

@@ -5,6 +5,7 @@ What is added, revoked or given another secret has effect at once, for the next 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from datetime import UTC, datetime
@@ -49,10 +50,11 @@ class Keyholder:
         self.limits = limits
         self._wall = wall
         self._stored: dict[str, StoredKey] = {}
+        self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Reads what is kept."""
-        self._stored = {key.name: key for key in await self._keyring.keys()}
+        """Reads what is kept. Raises ConfigError where that can't be."""
+        self._stored = {key.name: key for key in self._keyring.read()}
         await self.limits.open(self._all())
         self._apply()
 
@@ -66,15 +68,17 @@ class Keyholder:
         return ended
 
     def _made(self) -> dict[str, Key]:
-        """The kept ones that can be understood; one that a later version wrote is no key here, and said to be none."""
+        """The kept ones. One that is not understood (a later version's) is a key that may do nothing."""
         found = {}
         for name, stored in self._stored.items():
             if name in self._configured:
                 continue  # the file's own wins
+            known = {"name": name, "hash": stored.hash}
             try:
-                found[name] = Key.model_validate({**stored.settings, "name": name, "hash": stored.hash})
+                found[name] = Key.model_validate({**stored.settings, **known})
             except ValidationError as error:
                 log.get(__name__).error("key_not_understood", key=name, reason=_first(error))
+                found[name] = Key.model_validate({**known, "models": [], "apis": []})
         return found
 
     def _all(self) -> list[Key]:
@@ -106,18 +110,19 @@ class Keyholder:
             made = Key.model_validate({**settings, "name": name, "hash": hash_key(secret)})
         except ValidationError as error:
             raise BadRequest(_first(error)) from None
-        if name in self._configured:
-            raise Conflict(f"There is a key '{name}' in the configuration file.")
-        if not made.admin and not any(key.admin for key in self._all()):
-            raise Conflict(
-                "The first key has to be an admin's: from the first one on, requests without a key are refused,"
-                f" and nobody could manage Roundhouse. Make that first: roundhouse keys add {name} --admin"
-            )
-        stored = StoredKey(name, dict(settings), made.hash, self._wall())
-        if not await self._keyring.put(stored):
-            raise Conflict(f"There is a key '{name}' already; revoke it first, or rotate it for another secret.")
-        self._stored[name] = stored
-        self._apply()
+        async with self._lock:
+            if name in self._configured:
+                raise Conflict(f"There is a key '{name}' in the configuration file.")
+            if name in self._stored:
+                raise Conflict(f"There is a key '{name}' already; revoke it first, or rotate it for another secret.")
+            if not self._admins([*self._all(), made]):
+                raise Conflict(
+                    "The first key has to be an admin's, and one that has not expired: from the first one on, requests"
+                    " without a key are refused, and nobody could manage Roundhouse. Make that first: roundhouse keys"
+                    f" add {name} --admin"
+                )
+            stored = StoredKey(name, dict(settings), made.hash, self._wall())
+            await self._keep({**self._stored, name: stored})
         return secret
 
     async def revoke(self, name: str, *, last: bool = False) -> bool:
@@ -126,34 +131,44 @@ class Keyholder:
         Raises:
             NotFound: there is none.
             Conflict: it can't be done here, or should not.
+            NotKept: the disk does not take it.
         """
-        self._require_stored(name)
-        others = [key for key in self._all() if key.name != name]
-        if others and not any(key.admin for key in others):
-            raise Conflict(f"'{name}' is the only admin key, and there are others; revoke those first.")
-        if not others and not last:
-            raise Conflict(f"'{name}' is the only key: without it, everybody who reaches Roundhouse may do everything.")
-        await self._keyring.remove(name)
-        del self._stored[name]
-        self._apply()
-        return not others
+        async with self._lock:
+            self._require_stored(name)
+            others = [key for key in self._all() if key.name != name]
+            if others and not self._admins(others):
+                raise Conflict(f"'{name}' is the only admin key, and there are others; revoke those first.")
+            if not others and not last:
+                raise Conflict(
+                    f"'{name}' is the only key: without it, everybody who reaches Roundhouse may do everything."
+                )
+            await self._keep({known: key for known, key in self._stored.items() if known != name})
+            return not others
 
     async def rotate(self, name: str, grace: float = 0.0) -> str:
         """Gives a key another secret and returns it; the former one stays good for `grace` seconds.
 
-        Raises NotFound, Conflict, and BadRequest for a grace that is too long.
+        Raises NotFound, Conflict, NotKept, and BadRequest for a grace that is too long.
         """
         if not 0.0 <= grace <= MOST_GRACE:
             raise BadRequest("The former secret may stay good for at most 30 days.", param="grace")
-        old = self._require_stored(name)
         secret = f"rh-{secrets.token_urlsafe(32)}"
-        until = self._wall() + grace if grace else 0.0
-        await self._keyring.rotate(name, hash_key(secret), old.hash if grace else "", until)
-        self._stored[name] = StoredKey(
-            name, old.settings, hash_key(secret), old.created, old.hash if grace else "", until
-        )
-        self._apply()
+        async with self._lock:
+            old = self._require_stored(name)
+            former = (old.hash, self._wall() + grace) if grace else ("", 0.0)
+            new = StoredKey(name, old.settings, hash_key(secret), old.created, *former)
+            await self._keep({**self._stored, name: new})
         return secret
+
+    async def _keep(self, stored: dict[str, StoredKey]) -> None:
+        """These are on the disk before they count."""
+        await self._keyring.write(stored.values())
+        self._stored = stored
+        self._apply()
+
+    def _admins(self, keys: Iterable[Key]) -> list[Key]:
+        now = self._wall()
+        return [key for key in keys if key.admin and (key.expires is None or key.expires.timestamp() > now)]
 
     def _require_stored(self, name: str) -> StoredKey:
         if name in self._configured:
@@ -161,6 +176,9 @@ class Keyholder:
         if name not in self._stored:
             raise NotFound(f"There is no key '{name}'; `roundhouse keys list` shows those there are.")
         return self._stored[name]
+
+    def _made_of(self, key: Key) -> StoredKey | None:
+        return None if key.name in self._configured else self._stored.get(key.name)
 
     async def told(self) -> list[dict[str, Any]]:
         """All keys without their secrets, with what they have used."""
@@ -177,7 +195,8 @@ class Keyholder:
                 "priority": key.priority,
                 "status": key.status,
                 "limits": self.limits.told(key.name),
-                "created": _time(self._stored[key.name].created) if key.name not in self._configured else None,
+                "created": _time(stored.created) if (stored := self._made_of(key)) is not None else None,
+                "former_until": _time(stored.old_until) if stored and stored.old_until > self._wall() else None,
                 "expires": key.expires.isoformat() if key.expires else None,
                 "expired": key.expires is not None and key.expires.timestamp() <= self._wall(),
                 "today": _use(self.limits.today(key.name)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from roundhouse.api.auth import Keys
 from roundhouse.api.keyholder import Keyholder
 from roundhouse.api.limits import Limits
-from roundhouse.observe.keyring import FILE, Keyring
+from roundhouse.observe.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_keys(config: Config) -> AsyncIterator[Keyholder]:
-    """Reads them. The caller holds the lock of the state folder."""
-    async with Keyring(config.state_dir / FILE) as keyring:
+    """Reads them; raises ConfigError where they can't be. The caller holds the lock of the state folder."""
+    async with Keyring(config.state_dir) as keyring:
         limits = Limits(keyring, time.monotonic, time.time)
         keyholder = Keyholder(config.keys, keyring, Keys(config.keys, config.models), limits, time.time)
         await keyholder.open()

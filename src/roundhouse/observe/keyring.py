@@ -1,40 +1,35 @@
-"""Keys that were made while Roundhouse runs, and what each key has used by day: `keys.db` in the state folder.
+"""Keys that were made while Roundhouse runs (`keys.json`) and what each key has used by day (`use.db`), in `state_dir`.
 
-Beside those of the configuration file. Only hashes are kept. Use is written in batches, off the hot path; keys at once.
+Only hashes are kept. A keys file that can't be understood is an error and never an empty one: without any key everybody
+may do everything. Use is another matter: it is written in batches, off the hot path, and may be lost.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-import orjson
-
-from roundhouse.errors import NotKept
+from roundhouse.errors import ConfigError, NotKept
 from roundhouse.observe import log
 from roundhouse.observe.database import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-FILE = "keys.db"
+VERSION = 1
 MIGRATIONS = (
     (
-        """CREATE TABLE keys (
-            name TEXT PRIMARY KEY, settings TEXT NOT NULL, hash TEXT NOT NULL, created REAL NOT NULL,
-            old_hash TEXT NOT NULL DEFAULT '', old_until REAL NOT NULL DEFAULT 0)""",
         """CREATE TABLE used (
             name TEXT NOT NULL, day TEXT NOT NULL, requests INTEGER NOT NULL, prompt INTEGER NOT NULL,
             completion INTEGER NOT NULL, last REAL NOT NULL, PRIMARY KEY (name, day)) WITHOUT ROWID""",
     ),
 )
-_PUT = "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)"
-_REPLACE = "UPDATE keys SET hash = ?, old_hash = ?, old_until = ? WHERE name = ?"
-_REMOVE = "DELETE FROM keys WHERE name = ?"
-_ALL = "SELECT name, settings, hash, created, old_hash, old_until FROM keys ORDER BY created, name"
 _USE = """INSERT INTO used VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name, day) DO UPDATE SET
     requests = requests + excluded.requests, prompt = prompt + excluded.prompt,
     completion = completion + excluded.completion, last = max(last, excluded.last)"""
@@ -79,13 +74,13 @@ class Use:
 
 @dataclass(slots=True)
 class Keyring:
-    """An async context manager around the file."""
+    """An async context manager around both files, in `folder`."""
 
-    path: Path
+    folder: Path
     _database: Database = field(init=False)
 
     def __post_init__(self) -> None:
-        self._database = Database(self.path, MIGRATIONS)
+        self._database = Database(self.folder / "use.db", MIGRATIONS)
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()
@@ -96,45 +91,41 @@ class Keyring:
     ) -> None:
         await self._database.__aexit__(kind, error, trace)
 
-    async def keys(self) -> list[StoredKey]:
-        """All of them, oldest first. What can't be read is left out, and said in the log."""
+    @property
+    def path(self) -> Path:
+        """Where the keys are."""
+        return self.folder / "keys.json"
+
+    def read(self) -> list[StoredKey]:
+        """All of them, oldest first. Raises ConfigError where there is a file that is not understood."""
         try:
-            rows = await self._database.run(lambda connection: connection.execute(_ALL).fetchall())
-        except sqlite3.Error as error:
-            log.get(__name__).error("keys_not_read", reason=str(error))
+            text = self.path.read_bytes()
+        except FileNotFoundError:
             return []
-        return [StoredKey(name, orjson.loads(settings), *rest) for name, settings, *rest in rows]
-
-    async def put(self, key: StoredKey) -> bool:
-        """Keeps a new one; false if there is one of that name. Raises NotKept."""
-        values = (key.name, orjson.dumps(key.settings).decode(), key.hash, key.created, key.old_hash, key.old_until)
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from None
         try:
-            await self._change(_PUT, values)
-        except sqlite3.IntegrityError:
-            return False
-        return True
+            told = json.loads(text)
+            if told["version"] != VERSION:
+                raise self._unreadable(f"it is of version {told['version']}, and this Roundhouse knows {VERSION}")
+            return [_stored(one) for one in told["keys"]]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise self._unreadable(f"it is damaged: {error}") from None
 
-    async def rotate(self, name: str, new_hash: str, old_hash: str, old_until: float) -> None:
-        """Gives a key another secret. Raises NotKept."""
-        await self._change(_REPLACE, (new_hash, old_hash, old_until, name))
+    def _unreadable(self, reason: str) -> ConfigError:
+        return ConfigError(
+            f"The API keys in {self.path} can't be read: {reason}. Without them it is not known who may do what, so"
+            " Roundhouse does not start. Restore the file; or move it away, and only the configuration's keys count."
+        )
 
-    async def remove(self, name: str) -> None:
-        """Forgets a key. What it used stays. Raises NotKept."""
-        await self._change(_REMOVE, (name,))
-
-    async def _change(self, sql: str, values: tuple[Any, ...]) -> None:
-        """At once, and told if it fails: who is given a secret has to be able to rely on it."""
-
-        def run(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.execute(sql, values)
-
+    async def write(self, keys: Iterable[StoredKey]) -> None:
+        """Keeps these instead of those before, all or nothing. Raises NotKept."""
+        told = json.dumps({"version": VERSION, "keys": [asdict(key) for key in keys]}, indent=1)
         try:
-            await self._database.run(run)
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.Error as error:
-            raise NotKept(f"Keys can't be written to {self.path}: {error}. Nothing has changed.") from None
+            await asyncio.to_thread(_replace, self.path, told.encode())
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise NotKept(f"Keys can't be written to {self.path}: {why}. Nothing has changed.") from None
 
     def note(self, name: str, day: str, use: Use) -> None:
         """Adds what was used on a day; never blocks, never fails."""
@@ -152,3 +143,21 @@ class Keyring:
     def forget_before(self, day: str) -> None:
         """Lets older days go."""
         self._database.write(_PRUNE, (day,))
+
+
+def _stored(told: Mapping[str, Any]) -> StoredKey:
+    settings = told["settings"]
+    if not isinstance(settings, dict):
+        raise TypeError("settings that are none")
+    name, digest, old = (str(told[field]) for field in ("name", "hash", "old_hash"))
+    return StoredKey(name, settings, digest, float(told["created"]), old, float(told["old_until"]))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Written whole and to the disk before it takes the old one's place."""
+    part = path.with_suffix(".part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
