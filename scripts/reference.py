@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse import __version__, errors
+from roundhouse.api import media
 from roundhouse.api.admin import make_admin
 from roundhouse.api.dashboard import add_dashboard
 from roundhouse.api.engine_paths import PREFIX, QUERIED
@@ -70,6 +71,11 @@ METRICS = """\
 `GET /metrics` gives these in Prometheus's text format, and `process_*` of Roundhouse itself. Requests for models that
 are not configured count as `other`."""
 
+MEDIA = (
+    "Speech, transcriptions and images ([clients](../clients.md#speech-transcriptions-and-images)): "
+    + ", ".join(f"`POST {path}`" for path in media.ENGINES)
+    + ", and without `/v1`.\n"
+)
 OWN_ROUTES = """\
 Where keys are configured, every call needs one, but for `/`, `/ui`, `/docs` and `/health`, which then tells other
 machines only its status and version. `load`, `unload`, `pin`, `unpin`, `log`, `details`, `queue`, `requests` and
@@ -237,6 +243,7 @@ def routes() -> str:
             + _words([*anthropic.PATHS, *ollama.PATHS, responses.PATH]).replace("`/", "`POST /")
             + ".",
             _AS_THEY_ARE.format(PREFIX, _words(QUERIED)),
+            MEDIA.rstrip(),
             "## Answered by Roundhouse",
             OWN_ROUTES,
             _table(("path", "meaning"), own),

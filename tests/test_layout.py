@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "api/client.py": WHOLE,
     "api/dashboard.py": "tests/e2e/test_dashboard.py",
     "api/key_routes.py": "tests/e2e/test_keys.py",
+    "api/media.py": "tests/e2e/test_media.py",
     "app/keyring.py": "tests/cli/test_keys.py",
     "app/listing.py": "tests/e2e/test_requests.py",
     "runtime/desk.py": "tests/runtime/test_sessions.py",

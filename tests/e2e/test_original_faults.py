@@ -593,7 +593,7 @@ async def test_fault_b21_a_change_of_one_model_leaves_the_others_alone(restarted
 
 
 async def test_fault_b22_more_than_chats(house):
-    """What holds today; Responses, Anthropic and Ollama have tests of their own. Audio and images belong to a later issue."""
+    """Responses, Anthropic, Ollama, audio and images have tests of their own."""
     text = await house.api.post("/v1/completions", {"model": "warm", "prompt": "a"})
     assert text.json()["choices"][0]["text"] == ANSWER
     vectors = await house.api.post("/v1/embeddings", {"model": "vectors", "input": "a"})
@@ -604,9 +604,8 @@ async def test_fault_b22_more_than_chats(house):
     assert sent == ["/v1/completions", "/tokenize"]
 
 
-@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/images/generations", "/v1/x"])
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/x"])
 async def test_fault_b22_what_is_not_served_is_refused_in_words(house, path):
-    """A later issue takes its paths out of this list."""
     before = len(house.models["warm"].notes("request"))
     reply = await house.api.post(path, {"model": "warm", "input": "a", "messages": [USER]})
     assert reply.status in {404, 501}

@@ -21,6 +21,7 @@ from roundhouse.api.dispatch import NOTICE_SECONDS, EngineEnded, ended
 from roundhouse.api.identity import session_of, user_of
 from roundhouse.api.record import Record
 from roundhouse.api.reply import Outlet, send_error, send_part, send_whole
+from roundhouse.api.routes import PATH
 from roundhouse.api.upload import Upload
 from roundhouse.core.memory import say
 from roundhouse.core.model import Phase, Ticket
@@ -150,7 +151,8 @@ class PassThrough:
         """A record for the books, which has the length of what was done meanwhile."""
         self._count += 1
         given = dict(scope["headers"]).get(b"x-request-id", b"")[:128].decode("latin-1")
-        record = Record(given or f"up-{self._count:x}", time.time(), scope["path"], self.supervisor.now())
+        path = scope.get(PATH, scope["path"])
+        record = Record(given or f"up-{self._count:x}", time.time(), path, self.supervisor.now())
         try:
             yield record
         finally:

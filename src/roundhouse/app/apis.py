@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.middleware.cors import CORSMiddleware
 
-from roundhouse.api import admin
+from roundhouse.api import admin, media
 from roundhouse.api.captures import add_captures
 from roundhouse.api.llamacpp_router import add_router_api
+from roundhouse.api.media import Media
 from roundhouse.api.ollama import add_ollama
 from roundhouse.api.responses import Remembering, add_responses
 from roundhouse.api.translated import Operator, Spoken
@@ -49,8 +50,8 @@ class House(admin.House, Operator, Protocol):
         """Whether it answers."""
 
 
-def other_apis(house: House, gateway: Gateway, store: Responses) -> dict[str, ASGIApp]:
-    """Applications by the paths of their POST requests."""
+def other_apis(house: House, gateway: Gateway, store: Responses, passed: ASGIApp) -> dict[str, ASGIApp]:
+    """Applications by the paths of their POST requests; `passed` serves what is passed to engines."""
 
     def counts(name: str) -> bool:
         """Whether a model is loaded on llama.cpp, which counts the tokens of Anthropic's requests itself."""
@@ -62,7 +63,10 @@ def other_apis(house: House, gateway: Gateway, store: Responses) -> dict[str, AS
     common = gateway, house, house.keys, house.guard, house.config.limits
     speaks_ollama = Spoken(*common, ollama.Ollama(house.catalog.__contains__, time.time))
     speaks_anthropic = Spoken(*common, anthropic.Anthropic(counts))
+    limits = house.config.limits.body, house.config.limits.body_timeout
+    speaks = Media(passed, house.catalog, house.keys, house.guard, house.is_loaded, limits, gateway.unexpected)
     return {
+        **dict.fromkeys(media.PATHS, speaks),
         **dict.fromkeys(ollama.PATHS, speaks_ollama),
         **dict.fromkeys(anthropic.PATHS, speaks_anthropic),
         responses.PATH: Remembering(*common, store),

@@ -240,7 +240,7 @@ class House:
             self.catalog, self.keys, self.guard, self.keyholder.limits, self.supervisor, self.upstream, self.effects,
             self._sessions, self._objection, ended, self._unexpected, config.limits.body,
         )  # fmt: skip
-        others = other_apis(self, gateway, self._responses)
+        others = other_apis(self, gateway, self._responses, passed)
         self.app = with_cors(Router(gateway, admin, others, passed, WebSocketPass(passed)), config.cors.origins)
 
     def _devices(self, found: Mapping[str, int]) -> list[Device]:
