@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 GENERATED = "<!-- Written by scripts/reference.py: change the code instead. -->"
-NOT_YET = ("reload.watch", "keys[].rate", "models.ID.stop_command", "models.ID.script", "models.ID.tabby")
-"""Keys that are read and have no effect in this version, besides those that `later` knows."""
+NOT_YET = ("models.ID.max_instances", "reload.watch")
+"""Keys that are read and have no effect in this version, as `config.later` knows."""
 
 CONFIGURATION = f"""\
 Keys of the configuration file, which `roundhouse check` checks. `--config` or `$ROUNDHOUSE_CONFIG` names it; else it is
@@ -90,8 +90,7 @@ def configuration() -> str:
 
 
 def _without_effect() -> str:
-    keys = ("sessions", "models.ID.max_instances", *NOT_YET)
-    return f"Read, but without effect in this version: {_words(keys)}."
+    return f"Read, but without effect in this version: {_words(NOT_YET)}."
 
 
 def _sections(section: Mapping[str, Any], definitions: Mapping[str, Any], at: str) -> Iterator[str]:

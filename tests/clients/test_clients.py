@@ -1,7 +1,7 @@
 """Clients of others while a model is loaded and while it is loading, with every status channel; writes the table of it.
 
 Each client is a program of its own (`programs`), in the environment that scripts/clients.sh makes. SmolLM2 answers, a real
-llama.cpp makes its structures and tool calls by grammar, MiniLM embeds.
+llama.cpp makes its structures by grammar, MiniLM embeds; a double calls tools (`tool_engine`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import pytest
 from rich.console import Console
 
 from roundhouse.demo.run import default_cache, prepare
+from tests.clients import tool_engine
 from tests.support.house import Place, Running
 from tests.support.wire import Api
 
@@ -49,6 +51,8 @@ def house():
     smol = {"path": str(assets.smollm2), "context": 2048, "slots": 1, "memory": "400MiB", "aliases": []}
     models = {"smol": smol, "mini": {"path": str(assets.minilm), "kind": "embedding", "memory": "120MiB"}}
     models |= {f"smol-{channel}": {**smol, "status": {"channel": channel}} for channel in CHANNELS}
+    command = f"{sys.executable} -S {tool_engine.__file__} --port ${{PORT}}"
+    models["caller"] = {"engine": "openai", "command": command, "memory": "10MiB", "health": "/health"}
     engines = {"llamacpp": {"binary": str(assets.engine.program)}}
     place.write(models, engines=engines, devices={"ram": "600MiB"})
     with Running(place):
@@ -92,12 +96,15 @@ async def test_every_feature(house, matrix, client, meanwhile):
     told: dict[str, dict] = {}
     if meanwhile == "loaded":
         await house.api.post("/api/v1/models/smol/load")
-        told = tried(house, program, "smol")
+        told = tried(house, program, "smol", *(feature for feature in FEATURES if feature != "tools"))
     else:
         for feature in COLD:
             await house.api.post("/api/v1/models/smol/unload")
             await house.api.post("/api/v1/models/mini/unload")
             told |= tried(house, program, "smol", feature)
+    await house.api.post(f"/api/v1/models/caller/{'load' if meanwhile == 'loaded' else 'unload'}")
+    if program != "llm_case.py":
+        told |= tried(house, program, "caller", "tools")
     for feature, one in told.items():
         matrix[client, feature, meanwhile] = one["ok"]
         print(f"{client} · {feature} · {meanwhile}: {one['ok']} {one['said']!r}")
@@ -133,7 +140,7 @@ def page(found: dict[tuple[str, str, str], bool]) -> str:
         "",
         "# Clients that were tried",
         "",
-        f"On {time.strftime('%Y-%m-%d', time.gmtime())}, by `make test-clients`, with a real llama.cpp: SmolLM2, MiniLM.",
+        f"On {time.strftime('%Y-%m-%d', time.gmtime())}, by `make test-clients`, with a real llama.cpp: SmolLM2, MiniLM; tools by a double that calls one.",
         "Two marks: while the model is loaded · asked for while it is not. `–`: the client has no such thing, or it was not tried.",
         "",
     ]
