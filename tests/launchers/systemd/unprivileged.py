@@ -15,7 +15,7 @@ from roundhouse.ports import Command, Tag
 
 TAG = Tag("model", "settings", 4711, 1234.5)
 SCRIPT = ("/bin/sh", "-c", "echo ready; exec sleep 1000")
-STUBBORN = ("/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
+STUBBORN = "trap '' TERM; echo ready >{fifo}; while :; do sleep 1; done"
 
 
 def main(name: str, *words: str) -> None:
@@ -45,14 +45,23 @@ async def ready(handle) -> None:
         return
 
 
+async def stubborn(systemd: SystemdLauncher, folder: str, unit: str):
+    """An engine that ignores SIGTERM by now. It says so by a pipe: this user may not read what it prints."""
+    fifo = Path(folder) / "run" / "fifo"
+    os.mkfifo(fifo)
+    handle = await systemd.start(TAG, Command(("/bin/sh", "-c", STUBBORN.format(fifo=fifo)), unit=unit))
+    assert await asyncio.to_thread(fifo.read_text) == "ready\n"
+    fifo.unlink()
+    return handle
+
+
 async def run_named(folder: str, install: str, unit: str) -> None:
     async with launcher(folder, install, unit) as systemd:
         handle = await systemd.start(TAG, Command(SCRIPT, unit=unit))
         await ready(handle)
         print("started")
         print(await handle.stop(5))
-        handle = await systemd.start(TAG, Command(STUBBORN, unit=unit))
-        await ready(handle)
+        await ready(handle := await stubborn(systemd, folder, unit))
         print(await handle.stop(0.2))
         await systemd.start(TAG, Command(SCRIPT, unit=unit))
     async with launcher(folder, install, unit) as systemd:
