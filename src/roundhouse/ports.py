@@ -539,6 +539,11 @@ class Launcher(Protocol):
         """Whether a start takes what runs already."""
         return False
 
+    @property
+    def stays(self) -> bool:
+        """Whether its process is to be kept when its model is brought out."""
+        return False
+
     async def clear(self, command: Command) -> None:
         """Ends what already runs in the place that a command names (its unit), before its port is looked at."""
         ...

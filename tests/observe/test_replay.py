@@ -50,7 +50,7 @@ def test_the_first_difference_is_named(file):
 
 
 def test_an_error_of_the_planner_is_a_difference(file):
-    altered(file, 3, lambda line: line[1].__setitem__(slice(None), ["Objected", "nobody", "x"]))
+    altered(file, 3, lambda line: line[1].__setitem__(slice(None), ["Found", 9, "nobody", None, None, True, None]))
     assert "KeyError" in replay(file).difference.now[0][1]
 
 
@@ -80,7 +80,7 @@ def test_progress_is_told(file):
 
 def test_another_version_is_refused(file):
     change(file, "UPDATE segments SET version = 99, program = '7.0'")
-    with pytest.raises(UnreadableJournal, match=r"written by Roundhouse 7\.0 in form 99 and this one reads form 1"):
+    with pytest.raises(UnreadableJournal, match=r"written by Roundhouse 7\.0 in form 99 and this one reads form 2"):
         replay(file)
 
 

@@ -104,10 +104,14 @@ class Keys:
     def __init__(
         self, keys: Iterable[Key] = (), models: Iterable[str] = (), clock: Callable[[], float] = time.time
     ) -> None:
-        self._ids = tuple(models)
+        self.know(models)
         self._keys: tuple[_Known, ...] = ()
         self._clock = clock
         self.set(keys)
+
+    def know(self, models: Iterable[str]) -> None:
+        """These models are configured; asked when keys are set."""
+        self._ids = tuple(models)
 
     def set(self, keys: Iterable[Key], former: Iterable[tuple[Key, str, float]] = ()) -> None:
         """These from now on; `former` are hashes of secrets that are good for a key until a time (since the epoch)."""

@@ -24,6 +24,7 @@ from roundhouse.api.whole import answer_whole
 from roundhouse.api.work import Work
 from roundhouse.core.memory import say
 from roundhouse.core.model import Phase, Ticket
+from roundhouse.core.reload import removed_error
 from roundhouse.dialects import chores, openai
 from roundhouse.dialects.failures import error_event
 from roundhouse.dialects.sse import DONE
@@ -69,7 +70,7 @@ class Gateway:
         keep_books: Callable[[Record], None],
         unexpected: Callable[[str, BaseException], None],
     ) -> None:
-        self._config = config
+        self.config = config
         self._catalog = catalog
         self._objection = objection
         self._dispatch = dispatch
@@ -129,11 +130,11 @@ class Gateway:
         record.key, record.key_class = caller.name, caller.key_class
         self._guard.relay(scope["method"], scope["headers"], caller)
         self._limits.admit(record, scope.get(API, "openai"))
-        limit = self._config.limits.body
+        limit = self.config.limits.body
         length = declared_length(scope)
         if length is not None and length > limit:
             raise BodyTooLarge(f"The request body has {say(length)}; the limit is {say(limit)} (limits.body).")
-        raw = await client.body(limit, self._config.limits.body_timeout)
+        raw = await client.body(limit, self.config.limits.body_timeout)
         query = scope["query_string"]
         request = openai.peek(raw, route.operation, model=parameter(query, "model") if query else None)
         record.asked = request.model
@@ -145,7 +146,7 @@ class Gateway:
         record.task = _task(headers, request)
         ticket = self._ticket(match, caller, headers, request, record, _address(scope))
         record.session, record.user, record.priority = ticket.session, ticket.user, ticket.priority
-        return Work(route, request, match, caller, ticket, headers, record, self._config)
+        return Work(route, request, match, caller, ticket, headers, record, self.config)
 
     def _is_loaded(self, model: str) -> bool:
         state = self._supervisor.fleet.models.get(model)
@@ -181,7 +182,10 @@ class Gateway:
         model = work.match.model.id
         if (reason := await self._objection(model)) is not None:
             raise LoadFailed(reason, retry_after=1.0)
-        if not work.route.fits(self._dispatch.models[model], self._supervisor.fleet.models[model].spec.kind):
+        state, runnable = self._supervisor.fleet.models.get(model), self._dispatch.models.get(model)
+        if state is None or runnable is None:
+            raise removed_error(model)
+        if not work.route.fits(runnable, state.spec.kind):
             raise Unsupported(f"Model '{work.match.asked}' can't do {work.route.operation}; {work.route.needs}.")
         try:
             await self._answer(work, outlet)

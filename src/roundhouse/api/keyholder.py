@@ -58,6 +58,12 @@ class Keyholder:
         await self.limits.open(self._all())
         self._apply()
 
+    def configure(self, configured: Iterable[Key], models: Iterable[str]) -> None:
+        """Takes the keys and models of another configuration file from now on."""
+        self._configured = {key.name: key for key in configured}
+        self.keys.know(models)
+        self._apply()
+
     def counting(self, keep_books: Callable[[Record], None]) -> Callable[[Record], None]:
         """Whoever keeps books of ended requests, with their tokens counted before."""
 

@@ -253,7 +253,7 @@ class PassThrough:
         """Writes down who serves a request, and what it waited for."""
         record.served_by = grant.model
         waited = max(0.0, self.supervisor.now() - record.arrived)
-        instance = self.supervisor.fleet.models[grant.model].instance
+        instance = self.supervisor.fleet.instance(grant.instance)
         if instance is not None and instance.since > record.arrived:
             record.load_s = max(0.0, min(waited, instance.since - max(record.arrived, instance.started)))
         record.queue_s = max(0.0, waited - record.load_s)

@@ -97,8 +97,8 @@ class WebSocketPass:
                 await send({"type": "websocket.close", "code": code, "reason": reason})
 
     def _must_leave(self, grant: Grant) -> bool:
-        instance = self._passing.supervisor.fleet.models[grant.model].instance
-        return instance is None or instance.id != grant.instance or instance.phase is not Phase.READY
+        instance = self._passing.supervisor.fleet.instance(grant.instance)
+        return instance is None or instance.phase is not Phase.READY
 
 
 class _Talk:

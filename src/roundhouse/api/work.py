@@ -103,7 +103,7 @@ class Work:
         record, arrived = self.record, self.ticket.arrived
         record.served_by = grant.model
         waited = max(0.0, now - arrived)
-        instance = fleet.models[grant.model].instance
+        instance = fleet.instance(grant.instance)
         if instance is None or instance.phase is not Phase.READY or instance.since <= arrived:
             record.queue_s = waited
             return waited

@@ -24,6 +24,7 @@ from roundhouse.core.model import (
     Stop,
     Surveyed,
 )
+from roundhouse.core.reload import CHANGED, REMOVED, YIELDED
 from roundhouse.observe.store import Load, Measurement, Request
 from roundhouse.runtime.pagecache import Outcome
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from roundhouse.observe.store import Store
     from roundhouse.runtime.pagecache import Report
 
-_EVICTIONS = {"idle": "ttl", "unload asked": "asked"}
+_EVICTIONS = {"idle": "ttl", "unload asked": "asked", **dict.fromkeys((CHANGED, YIELDED, REMOVED), "settings")}
 _BEGINNINGS = {"room for ": "room", "more is held ": "memory"}
 """The planner's words for why a loaded model leaves, as metrics have them: whole, and how they begin."""
 
@@ -255,8 +256,10 @@ class Books:
         model = self._fleet.instances.get(event.instance)
         if model is None:
             return
-        state = self._fleet.models[model]
-        settings = run_at(state.spec.settings, state.instance.claim if state.instance is not None else event.claim)
+        instance = self._fleet.models[model].instance
+        if instance is None:
+            return
+        settings = run_at(instance.settings, instance.claim)
         now = time.time()
         load = self._loads.setdefault(event.instance, now)
         for device, size in event.peak.items():

@@ -34,7 +34,7 @@ class Dashboard:
     def __init__(
         self, config: Config, supervisor: Supervisor, store: Store, about: Mapping[str, About], secrets: Secrets
     ) -> None:
-        self._config = config
+        self.config = config
         self._supervisor = supervisor
         self._store = store
         self._about = about
@@ -96,10 +96,10 @@ class Dashboard:
 
     def settings(self) -> dict[str, Any]:
         """The configuration without models and secrets."""
-        return dict(self._secrets.fields(self._config.model_dump(mode="json", exclude={"models"})))
+        return dict(self._secrets.fields(self.config.model_dump(mode="json", exclude={"models"})))
 
     def _named(self, name: str) -> ModelConfig:
-        found = self._config.models.get(name)
+        found = self.config.models.get(name)
         if found is None:
             raise UnknownModel(f"Model '{name}' does not exist.", param="model")
         return found

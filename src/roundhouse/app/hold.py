@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from roundhouse.ports import Handle
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """The launchers of this installation (`systemd` where a model asks for it), and the engines found under them."""
 
@@ -53,14 +53,31 @@ async def hold_engines(config: Config, environ: Mapping[str, str]) -> AsyncItera
             yield Held(process, systemd, engines)
 
 
+async def hold_units(held: Held, config: Config, environ: Mapping[str, str], stack: AsyncExitStack) -> None:
+    """Has the launcher of units know those of another configuration; one that is needed only now enters `stack`."""
+    if held.systemd is not None:
+        held.systemd.configure(_named(config), config.devices.get("ram"))
+        return
+    systemd = _systemd(config, default_runtime_dir(environ), install_id(config.state_dir))
+    if systemd is not None:
+        held.systemd = await stack.enter_async_context(systemd)
+
+
 def _systemd(config: Config, folder: Path, identity: str) -> SystemdLauncher | None:
     """The launcher of units; None where no model is run by systemd."""
+    if all(model.launcher != "systemd" for model in config.models.values()):
+        return None
+    from roundhouse.launchers.systemd import SystemdLauncher  # noqa: PLC0415 -- loaded only where it is needed
+
+    limit = config.devices.get("ram")
+    return SystemdLauncher(folder, identity, user=config.systemd == "user", named=_named(config), memory_limit=limit)
+
+
+def _named(config: Config) -> dict[str, int]:
+    """The units that the configuration names, each with the port of its engine."""
     models = [model for model in config.models.values() if model.launcher == "systemd"]
     if not models:
-        return None
+        return {}
     from roundhouse.app.specs import engine_of  # noqa: PLC0415 -- loaded only where it is needed
-    from roundhouse.launchers.systemd import SystemdLauncher  # noqa: PLC0415 -- same
 
-    named = {m.service: m.port or engine_of(m).default_port for m in models if m.service is not None}
-    limit = config.devices.get("ram")
-    return SystemdLauncher(folder, identity, user=config.systemd == "user", named=named, memory_limit=limit)
+    return {m.service: m.port or engine_of(m).default_port for m in models if m.service is not None}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roundhouse.app.specs import engine_of
+from roundhouse.app.specs import engine_of, process_identity
 from roundhouse.launchers.attached import AttachedLauncher
 from roundhouse.launchers.kept import Kept
 
@@ -14,17 +15,27 @@ if TYPE_CHECKING:
     from roundhouse.ports import Launcher
 
 
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """A process that stays while models come and go, how it is recognised, and the seconds that its end may take."""
+
+    kept: Kept
+    identity: str
+    grace: float
+
+
 class Launchers:
-    """The launchers of one run.
+    """The launchers of one configuration; processes that it shares with the `former` one stay.
 
     Attributes:
-        kept: by name, the processes that stay while models come and go, each with the seconds that its end may take.
+        staying: by name, the processes that stay while models come and go.
     """
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, former: Launchers | None = None) -> None:
         self._held = held
+        self._former = former.staying if former is not None else {}
         self._attached = AttachedLauncher()
-        self.kept: dict[str, tuple[Kept, float]] = {}
+        self.staying: dict[str, Staying] = {}
 
     def of(self, model: ModelConfig) -> Launcher:
         """A model's launcher; models of one process that stays share theirs."""
@@ -34,9 +45,14 @@ class Launchers:
         if loads is None:
             return launcher
         name = loads.process(model)
-        if name not in self.kept:
-            self.kept[name] = (Kept(launcher), engine.stop_grace)
-        return self.kept[name][0]
+        if name not in self.staying:
+            identity, former = process_identity(model, name), self._former.get(name)
+            if former is not None and former.identity == identity:
+                self.staying[name] = former
+            else:
+                kept = Kept(launcher, former.kept if former is not None else None)
+                self.staying[name] = Staying(kept, identity, engine.stop_grace)
+        return self.staying[name].kept
 
     def _plain(self, model: ModelConfig) -> Launcher:
         if model.launcher == "attached":

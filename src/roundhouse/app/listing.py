@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from roundhouse.api.auth import Caller
     from roundhouse.api.state import About
-    from roundhouse.config.models import ModelConfig
     from roundhouse.core.catalog import Catalog
     from roundhouse.core.model import Fleet
 
@@ -22,13 +21,11 @@ class Listing:
 
     def __init__(
         self,
-        models: Mapping[str, ModelConfig],
         catalog: Catalog,
         about: Mapping[str, About],
         fleet: Fleet,
         is_loaded: Callable[[str], bool],
     ) -> None:
-        self._models = models
         self._catalog = catalog
         self._about = about
         self._fleet = fleet
@@ -37,7 +34,7 @@ class Listing:
     def models(self, caller: Caller) -> list[dict[str, Any]]:
         """The models that this caller may use, in the order of the configuration, by the first name that it may use."""
         found = []
-        for config in self._models.values():
+        for config in self._catalog.models.values():
             name = next((name for name in (config.id, *config.aliases) if caller.allowed(name)), None)
             if config.unlisted or name is None:
                 continue

@@ -122,7 +122,8 @@ class Swaps:
         self._tell_if_whole(pending)
 
     def _placed(self, model: str) -> set[DeviceId]:
-        instance = self._fleet.models[model].instance
+        state = self._fleet.models.get(model)  # it may be removed by now
+        instance = state.instance if state is not None else None
         return set(instance.claim) if instance is not None else set()
 
     def _tell_if_whole(self, pending: _Pending) -> None:

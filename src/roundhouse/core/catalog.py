@@ -39,6 +39,10 @@ class Catalog:
     """All names of a configuration."""
 
     def __init__(self, models: Mapping[str, ModelConfig]) -> None:
+        self.set(models)
+
+    def set(self, models: Mapping[str, ModelConfig]) -> None:
+        """These models from now on."""
         self.models = models
         self._names: dict[str, tuple[ModelConfig, Mapping[str, Any]]] = {}
         for model in models.values():

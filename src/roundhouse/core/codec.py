@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Veil = Callable[[str], str]
 
-VERSION = 1
+VERSION = 2
 """Of the form. Goes up whenever a record's fields or the meaning of one change."""
 
 _RECORDS: dict[str, type[Any]] = {
@@ -32,6 +32,7 @@ _RECORDS: dict[str, type[Any]] = {
     for kind in (
         *(model.Arrived, model.Departed, model.Started, model.Progressed, model.BecameReady, model.Exited),
         *(model.Measured, model.Surveyed, model.Asked, model.Objected, model.Found, model.ClosingTime, model.Tick),
+        model.Reloaded,
         *(model.Start, model.Stop, model.Prefetch, model.ModelSpec, model.Policy, model.Ticket, model.Progress),
         *(model.Instance, model.Use, model.Granted, model.Failure, model.ModelState, model.Device),
         *(Habits, Session, Shares),

@@ -191,6 +191,7 @@ class Instance:
         asked: loaded because an operator or `preload` asked, so nobody need be waiting for it.
         leaving: why it drains or stops, in words; for_room: because another model needs its place.
         stop_sent: the Stop action went out.
+        settings: the fingerprint that it was started with; outdated where its model's is another by now.
     """
 
     id: InstanceId
@@ -208,6 +209,7 @@ class Instance:
     for_room: bool = False
     stop_sent: bool = False
     pid: int | None = None
+    settings: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +261,7 @@ class ModelState:
         blocked: since when it can't fit because of others than us (foreign processes).
         idle_since: when its last load ended or failed; queue time counts from here at the earliest (spec D5).
         made_room: when it last left for another model; whoever waits for it waits for its next turn from then on.
+        pin_asked: an operator asked for another `pinned` than the configuration says.
     """
 
     spec: ModelSpec
@@ -276,6 +279,7 @@ class ModelState:
     blocked: float | None = None
     idle_since: float = 0.0
     made_room: float = -math.inf
+    pin_asked: bool = False
 
     def queued(self, queue: tuple[Ticket, ...]) -> ModelState:
         """With another queue. What every decision asks of it is worked out here, once."""
@@ -411,6 +415,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Another configuration holds from now on: all its models in order, all its devices, its scheduling settings."""
+
+    specs: tuple[ModelSpec, ...]
+    devices: tuple[Device, ...]
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
 class ClosingTime:
     """Roundhouse is ending: waiting requests are refused, nothing starts any more."""
 
@@ -432,6 +445,7 @@ Event = (
     | Asked
     | Objected
     | Found
+    | Reloaded
     | ClosingTime
     | Tick
 )
@@ -502,6 +516,7 @@ class Fleet:
         habits: how each model is used, whether it is loaded or not.
         ahead: the last Prefetch, for as long as it needs no other one (`prefetch`).
         last_start: the model whose engine was started last.
+        removed: models that are not configured any more, and stay here until nothing of theirs is left.
         policy: scheduling settings.
         closing: no more starts.
         next_instance: the id of the next one.
@@ -509,7 +524,7 @@ class Fleet:
 
     __slots__ = (
         *("ahead", "closing", "devices", "granted", "habits", "instances", "last_start", "models", "next_instance"),
-        *("policy", "queued", "use"),
+        *("policy", "queued", "removed", "use"),
     )
 
     def __init__(
@@ -525,6 +540,7 @@ class Fleet:
         self.policy = policy or Policy()
         self.ahead: Prefetch | None = None
         self.last_start: str | None = None
+        self.removed: frozenset[str] = frozenset()
         self.closing = False
         self.next_instance = 1
 
@@ -535,13 +551,18 @@ class Fleet:
         twin.queued, twin.granted = dict(self.queued), dict(self.granted)
         twin.habits = {model: habits.copy() for model, habits in self.habits.items()}
         twin.closing, twin.next_instance = self.closing, self.next_instance
-        twin.ahead, twin.last_start = self.ahead, self.last_start
+        twin.ahead, twin.last_start, twin.removed = self.ahead, self.last_start, self.removed
         return twin
 
     def live(self) -> list[Instance]:
         """Instances in any phase, oldest first."""
         found = (self.models[model].instance for model in self.instances.values())
         return [instance for instance in found if instance is not None]
+
+    def instance(self, number: InstanceId) -> Instance | None:
+        """A living instance by its id."""
+        model = self.instances.get(number)
+        return self.models[model].instance if model is not None else None
 
     def __str__(self) -> str:
         """One line for people and test oracles: devices, models that live, queues."""

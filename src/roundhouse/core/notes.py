@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from roundhouse.core.forecast import retry_after
-from roundhouse.core.lifecycle import Cue, advance
+from roundhouse.core.lifecycle import Cue
 from roundhouse.core.memory import wanted
 from roundhouse.core.model import (
     Arrived,
@@ -26,6 +26,7 @@ from roundhouse.core.model import (
     Phase,
     Progressed,
     Refuse,
+    Reloaded,
     Started,
     Surveyed,
     Tick,
@@ -33,11 +34,13 @@ from roundhouse.core.model import (
     Want,
     is_seat,
 )
+from roundhouse.core.records import change, change_instance, move, refuse_queue, settle_in
+from roundhouse.core.reload import comes_back, forget, is_outdated, reloaded, removed_error
 from roundhouse.core.turns import has_free_slot
-from roundhouse.errors import LoadFailed, QueueFull, RouterError, ShuttingDown, TooManyRequests, UnknownModel
+from roundhouse.errors import LoadFailed, QueueFull, RouterError, ShuttingDown, TooManyRequests
 
 if TYPE_CHECKING:
-    from roundhouse.core.model import Action, Claim, DeviceId, Fleet, InstanceId, ModelState, Ticket
+    from roundhouse.core.model import Action, Claim, DeviceId, Fleet, ModelState, Ticket
 
 FAILURE_MEMORY = 600.0
 """Seconds for which a crash or failed load is remembered (spec A9)."""
@@ -72,69 +75,15 @@ def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:
         case Asked(model, want):
             _asked(fleet, model, want, now)
         case Objected(model, reason):
-            _objected(fleet, fleet.models[model], reason, now)
+            _objected(fleet, model, reason, now)
         case Found():
             _found(fleet, event, now)
+        case Reloaded():
+            reloaded(fleet, event, now, actions)
         case ClosingTime():
             _closing_time(fleet, actions)
         case Tick():
             pass
-
-
-def change(fleet: Fleet, state: ModelState, **fields: object) -> ModelState:
-    """Replaces a model's record."""
-    after = replace(state, **fields)  # type: ignore[arg-type]  # names are checked by the dataclass itself
-    fleet.models[state.spec.id] = after
-    return after
-
-
-def change_instance(fleet: Fleet, instance_id: InstanceId, **fields: object) -> None:
-    """Replaces a living instance's record; nothing happens for one that is gone."""
-    model = fleet.instances.get(instance_id)
-    if model is None:
-        return
-    state = fleet.models[model]
-    if state.instance is not None:
-        change(fleet, state, instance=replace(state.instance, **fields))  # type: ignore[arg-type]  # as above
-
-
-def move(fleet: Fleet, instance: Instance, cue: Cue, now: float, **fields: object) -> Instance | None:
-    """Takes an instance through the lifecycle table and returns its new record, None when it is no more."""
-    state = fleet.models[instance.model]
-    phase = advance(instance.phase, cue)
-    if phase is None:
-        del fleet.instances[instance.id], fleet.use[instance.id]
-        change(fleet, state, instance=None)
-        return None
-    since = instance.since if phase is instance.phase else now
-    after = replace(instance, phase=phase, since=since, **fields)  # type: ignore[arg-type]  # as above
-    change(fleet, state, instance=after)
-    return after
-
-
-def settle_in(fleet: Fleet, instance: Instance, now: float) -> None:
-    """Gives a new instance its place in the picture; whoever asked for its model has got it.
-
-    What it reads may push out of the page cache what was read ahead, so that is looked at anew.
-    """
-    fleet.ahead = None
-    fleet.instances[instance.id] = instance.model
-    fleet.use[instance.id] = Use(0, now)
-    change(fleet, fleet.models[instance.model], instance=instance, asked=None, blocked=None)
-
-
-def refuse(fleet: Fleet, ticket: Ticket, error: RouterError, actions: list[Action]) -> None:
-    """Takes a waiting ticket out of its queue with an error."""
-    model = fleet.queued.pop(ticket.id)
-    state = fleet.models[model]
-    fleet.models[model] = state.queued(tuple(t for t in state.queue if t.id != ticket.id))
-    actions.append(Refuse(ticket, error))
-
-
-def refuse_queue(fleet: Fleet, state: ModelState, error: RouterError, actions: list[Action]) -> None:
-    """Refuses everybody who waits for a model."""
-    for ticket in state.queue:
-        refuse(fleet, ticket, error, actions)
 
 
 def give_up_waiting(fleet: Fleet, state: ModelState, error: RouterError, now: float, actions: list[Action]) -> None:
@@ -180,8 +129,8 @@ def _objection(fleet: Fleet, ticket: Ticket, now: float) -> RouterError | None:
     if fleet.closing:
         return ShuttingDown("Roundhouse is shutting down; try again soon.")
     state = fleet.models.get(ticket.model)
-    if state is None:
-        return UnknownModel(f"Model '{ticket.model}' is not in the configuration any more.", param="model")
+    if state is None or ticket.model in fleet.removed:
+        return removed_error(ticket.model)
     if (error := backoff_error(state, now)) is not None:
         return error
     if has_free_slot(fleet, state):
@@ -220,6 +169,7 @@ def _departed(fleet: Fleet, ticket_id: int, now: float) -> None:
     use = fleet.use.get(granted.instance)
     if use is not None:
         fleet.use[granted.instance] = Use(use.active - 1, now, use.chores - ticket.task)
+    forget(fleet)
 
 
 def _progressed(fleet: Fleet, event: Progressed) -> None:
@@ -257,6 +207,9 @@ def _exited(fleet: Fleet, event: Exited, now: float, actions: list[Action]) -> N
     state = change(fleet, fleet.models[model], idle_since=now)
     if instance.for_room and was is Phase.STOPPING:
         state = change(fleet, state, made_room=now)
+    if comes_back(fleet, instance):
+        state = change(fleet, state, asked=now)
+    forget(fleet)
     if event.expected or was is Phase.STOPPING:
         return
     state = change(fleet, state, failure=_failed(state.failure, event.reason, now))
@@ -288,6 +241,8 @@ def _measured(fleet: Fleet, event: Measured) -> None:
     state = fleet.models[model]
     assert state.instance is not None
     change_instance(fleet, event.instance, claim={**state.instance.claim, **event.claim})
+    if is_outdated(fleet, state.instance):
+        return  # its figures say nothing of later starts
     _relearn(fleet, fleet.models[model], _memory_of(state.instance.claim), event.learned)
 
 
@@ -338,16 +293,17 @@ def _grow(fleet: Fleet, state: ModelState) -> bool:
 
 def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
     state = fleet.models.get(model)
-    if state is None:
+    if state is None or (want is not Want.UNLOAD and model in fleet.removed):
         return
     instance = state.instance
     if want in {Want.PIN, Want.UNPIN}:
-        change(fleet, state, spec=replace(state.spec, pinned=want is Want.PIN))
+        pinned, configured = want is Want.PIN, state.spec.pinned is not state.pin_asked
+        change(fleet, state, spec=replace(state.spec, pinned=pinned), pin_asked=pinned is not configured)
         return
     if want is Want.LOAD:
         if fleet.closing:
             return
-        if instance is None or instance.phase is Phase.STOPPING:
+        if instance is None or instance.phase is Phase.STOPPING or is_outdated(fleet, instance):
             change(fleet, state, asked=now, failure=None)
         elif instance.phase is Phase.DRAINING:
             move(fleet, instance, Cue.RECALLED, now, leaving="", for_room=False, asked=True)
@@ -362,8 +318,11 @@ def _asked(fleet: Fleet, model: str, want: Want, now: float) -> None:
         change_instance(fleet, instance.id, leaving="unload asked", for_room=False)
 
 
-def _objected(fleet: Fleet, state: ModelState, reason: str, now: float) -> None:
+def _objected(fleet: Fleet, model: str, reason: str, now: float) -> None:
     """It is shown as a failure, but is none of the engine's, so it leads to no backoff: it may be mended any time."""
+    state = fleet.models.get(model)
+    if state is None:
+        return
     times = state.failure.times if state.failure is not None else ()
     change(fleet, state, failure=Failure(reason, times, now))
 
@@ -374,7 +333,7 @@ def _found(fleet: Fleet, event: Found, now: float) -> None:
     slots = state.spec.slots or event.slots or DEFAULT_SLOTS
     claim = wanted(fleet, event.claim or state.claim)
     found = Instance(event.instance, event.model, phase, claim, now, now, turn=now, slots=slots, pid=event.pid)
-    settle_in(fleet, replace(found, asked=True), now)
+    settle_in(fleet, replace(found, asked=True, settings=state.spec.settings), now)
     fleet.next_instance = max(fleet.next_instance, event.instance + 1)
 
 

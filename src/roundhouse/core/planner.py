@@ -31,8 +31,8 @@ from roundhouse.core.forecast import retry_after
 from roundhouse.core.keeping import idle_limit
 from roundhouse.core.lifecycle import Cue
 from roundhouse.core.model import Arrived, Departed, Event, Grant, Granted, Instance, Phase, Start, Stop, Use
-from roundhouse.core.notes import change, change_instance, move, refuse, refuse_queue
 from roundhouse.core.prefetch import note_start, read_ahead
+from roundhouse.core.records import change, change_instance, move, refuse, refuse_queue, settle_in
 from roundhouse.core.room import overgrown, plan_room, waiting
 from roundhouse.core.shares import UNKNOWN_ANSWER
 from roundhouse.core.turns import has_free_slot, place_in_queue, tenure, wanted_since
@@ -283,7 +283,8 @@ def _start(fleet: Fleet, plan: Plan, now: float, actions: list[Action]) -> None:
         number = fleet.next_instance
         fleet.next_instance += 1
         asked = state.asked is not None
-        notes.settle_in(fleet, Instance(number, model, Phase.STARTING, claim, now, now, asked=asked), now)
+        settings = state.spec.settings
+        settle_in(fleet, Instance(number, model, Phase.STARTING, claim, now, now, asked=asked, settings=settings), now)
         note_start(fleet, model)
         actions.append(Start(number, model, claim))
 

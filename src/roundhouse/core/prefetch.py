@@ -53,8 +53,8 @@ def _likely_next(fleet: Fleet) -> str | None:
     for instance in live:
         if instance.phase is Phase.READY:
             for model, count in fleet.habits[instance.model].followers.items():
-                state = fleet.models[model]
-                if state.instance is None and state.spec.local:
+                state = fleet.models.get(model)  # it may be removed by now
+                if state is not None and state.instance is None and state.spec.local:
                     counts[model] = counts.get(model, 0.0) + count
     model, count = max(counts.items(), key=lambda item: (item[1], item[0]), default=("", 0.0))
     return model if count >= ENOUGH else None

@@ -56,7 +56,7 @@ class AttachedLauncher:
         """A handle; never fails."""
         return AttachedHandle(tag)
 
-    running = False
+    running = stays = False
 
     async def clear(self, command: Command) -> None:
         """Nothing: what runs there is what we use."""

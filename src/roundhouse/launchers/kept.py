@@ -61,10 +61,19 @@ class KeptHandle:
 
 
 class Kept:
-    """A launcher of one process, for several models one after another."""
+    """A launcher of one process, for several models one after another.
 
-    def __init__(self, inner: Launcher) -> None:
+    Args:
+        former: the process in whose place it comes, which ends first.
+
+    Attributes:
+        stays: whether the process is kept when its model is brought out; not once it is configured otherwise.
+    """
+
+    def __init__(self, inner: Launcher, former: Kept | None = None) -> None:
         self._inner = inner
+        self._former = former
+        self.stays = True
         self._process: Handle | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -81,12 +90,20 @@ class Kept:
 
     async def clear(self, command: Command) -> None:
         """Makes way for a start; a process that is kept stays."""
+        if self._former is not None:
+            await self._former.gone()
+            self._former = None
         if self._process is None:
             await self._inner.clear(command)
 
     async def found(self) -> list[Handle]:
         """Nothing: whoever looks for processes of earlier runs gives ours to `take`."""
         return []
+
+    async def gone(self) -> None:
+        """Returns when no process of it is there."""
+        while self._watching is not None and not self._watching.done():
+            await asyncio.wait((self._watching,))
 
     def take(self, process: Handle) -> None:
         """From now on this is the process."""

@@ -91,7 +91,7 @@ class ProcessLauncher:
         log_limit: bytes of output kept on disk per engine.
     """
 
-    running = False
+    running = stays = False
 
     def __init__(
         self,

@@ -149,6 +149,10 @@ class Metrics:
         """A model was unloaded; `reason` is one of `EVICTION_REASONS`."""
         self._counts.evictions[self._name(model), reason if reason in EVICTION_REASONS else OTHER] += 1
 
+    def reloaded(self, outcome: str) -> None:
+        """The configuration was read again: applied, unchanged or failed."""
+        self._counts.reloads[(outcome,)] += 1
+
     def engine_exited(self, *, model: str, expected: bool) -> None:
         """An engine's processes are gone; `expected`: we stopped it."""
         self._counts.exits[self._name(model), "true" if expected else "false"] += 1
@@ -231,6 +235,7 @@ class _Counts:
         self.prefetches: Counter[tuple[str, str]] = Counter()
         self.prefetch_bytes: Counter[tuple[str, str]] = Counter()
         self.prefetch_seconds: dict[tuple[str], float] = {}
+        self.reloads: Counter[tuple[str]] = Counter()
         self.switches = 0
         self.switch_seconds: dict[tuple[str], float] = {}
         self.conversations: Counter[tuple[str, str]] = Counter()
@@ -285,6 +290,9 @@ class _CountsCollector(Collector):
         yield _counter("prefetch_seconds", "Time that reading ahead took.", ("model",), counts.prefetch_seconds.items())
         yield _counter(
             "switch_seconds", "Where the time of all loads went, by part.", ("part",), counts.switch_seconds.items()
+        )
+        yield _counter(
+            "reloads", "Readings of the configuration again, by outcome.", ("outcome",), counts.reloads.items()
         )
         yield _counter("switches", "Models stopped to make room for another.", (), [((), counts.switches)])
 

@@ -35,6 +35,7 @@ LAST_WORDS = 1.0
 @dataclass(slots=True)
 class _Work:
     model: str
+    runnable: Runnable
     wanted: bool
     done: asyncio.Future[None]
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -65,7 +66,7 @@ class Ahead:
             return
         self._call_off()
         loop = asyncio.get_running_loop()
-        self._work = work = _Work(action.model, action.wanted, loop.create_future())
+        self._work = work = _Work(action.model, self._models[action.model], action.wanted, loop.create_future())
         self._threads.add(work.done)
         # Of no thread pool: the end of the program must not wait for a disk that hangs.
         threading.Thread(target=self._run, args=(work, loop), name=f"read {work.model} ahead", daemon=True).start()
@@ -94,16 +95,11 @@ class Ahead:
     def _run(self, work: _Work, loop: asyncio.AbstractEventLoop) -> None:
         pagecache.yield_disk()
         try:
-            report = pagecache.read_in(self._files(work.model), self._rate, work.cancelled, self._short)
+            report = pagecache.read_in(_files(work.runnable), self._rate, work.cancelled, self._short)
         except OSError as error:
             report = Report(Outcome.FAILED, 0, 0, 0, 0.0, f"{error.filename}: {(error.strerror or 'failed').lower()}")
         with suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
             loop.call_soon_threadsafe(self._ended, work, report)
-
-    def _files(self, model: str) -> tuple[Path, ...]:
-        runnable = self._models[model]
-        source, beside = runnable.engine.source(runnable.config), runnable.config.mmproj
-        return (*(weights_of(source) if source is not None else ()), *((beside,) if beside is not None else ()))
 
     def _ended(self, work: _Work, report: Report) -> None:
         if self._work is work:
@@ -111,3 +107,8 @@ class Ahead:
         self._threads.discard(work.done)
         work.done.set_result(None)
         self._told(work.model, report)
+
+
+def _files(runnable: Runnable) -> tuple[Path, ...]:
+    source, beside = runnable.engine.source(runnable.config), runnable.config.mmproj
+    return (*(weights_of(source) if source is not None else ()), *((beside,) if beside is not None else ()))

@@ -355,7 +355,9 @@ class Effects:
     async def _brought_out(self, instance: InstanceId, life: Life) -> bool:
         """Brings a model out of a process that stays. A load under way has no other end than the process's."""
         runnable = life.runnable
-        if self._closing or runnable.loads is None or not life.ready or life.handle is None or life.endpoint is None:
+        if self._closing or runnable.loads is None or not runnable.launcher.stays:
+            return False
+        if not life.ready or life.handle is None or life.endpoint is None:
             return False
         try:
             async with asyncio.timeout(UNLOAD_LIMIT):

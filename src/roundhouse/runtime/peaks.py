@@ -94,7 +94,7 @@ class Peaks:
 
 
 def _name(spec: ModelSpec, instance: Instance) -> tuple[str, str]:
-    return spec.id, run_at(spec.settings, instance.claim)
+    return spec.id, run_at(instance.settings, instance.claim)
 
 
 def _expected(spec: ModelSpec, device: DeviceId) -> int:

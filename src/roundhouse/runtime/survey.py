@@ -42,7 +42,7 @@ class Survey:
         peaks: Peaks,
     ) -> None:
         self._reader = reader
-        self._budgets = budgets
+        self.budgets = budgets
         self._fleet = fleet
         self._trees = trees
         self._post = post
@@ -129,7 +129,7 @@ class Survey:
             ours = sum(self._held(instance, name, reading) for instance in reading.ours)
             foreign = max(0, reading.used.get(name, 0) - ours)
             holders = reading.holders.get(name, ())
-            found.append(Device(name, self._budgets.get(name, total), total, foreign, holders))
+            found.append(Device(name, self.budgets.get(name, total), total, foreign, holders))
         return found
 
     def _held(self, instance: InstanceId, device: DeviceId, reading: Reading) -> int:

@@ -61,7 +61,7 @@ class SystemdLauncher:
         environ: of Roundhouse.
     """
 
-    running = False
+    running = stays = False
 
     def __init__(
         self,
@@ -77,8 +77,7 @@ class SystemdLauncher:
         self._environ = os.environ if environ is None else environ
         self._install = install_id
         self._user = user
-        self._named = {unit_name(name): port for name, port in named.items()}
-        self._memory_limit = memory_limit
+        self.configure(named, memory_limit)
         self._address = address or bus_address(self._environ, user=user)
         self._places = self._lay_out(runtime_dir.absolute())
         self._bus: Bus | None = None
@@ -86,6 +85,11 @@ class SystemdLauncher:
         self._locks: dict[str, asyncio.Lock] = {}  # by unit: a start, and the tidying after a run, are one at a time
         self._runs: dict[str, UnitHandle] = {}  # by unit: the run that its files are for
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def configure(self, named: Mapping[str, int], memory_limit: int | None) -> None:
+        """Takes these named units and this limit from now on; what runs goes on."""
+        self._named = {unit_name(name): port for name, port in named.items()}
+        self._memory_limit = memory_limit
 
     async def __aenter__(self) -> Self:
         """Nothing yet: the manager is asked when it is needed."""
