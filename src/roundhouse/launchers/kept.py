@@ -74,6 +74,9 @@ class Kept:
         self._inner = inner
         self._former = former
         self.stays = True
+        self._turn: KeptHandle | None = None
+        self._absent = asyncio.Event()
+        self._absent.set()
         self._process: Handle | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -102,18 +105,26 @@ class Kept:
 
     async def gone(self) -> None:
         """Returns when no process of it is there."""
-        while self._watching is not None and not self._watching.done():
-            await asyncio.wait((self._watching,))
+        await self._absent.wait()
 
     def take(self, process: Handle) -> None:
         """From now on this is the process."""
         self._process = process
+        self._absent.clear()
         self._watching = asyncio.get_running_loop().create_task(self._watch(process), name="kept process")
 
     def turn(self, tag: Tag) -> KeptHandle:
         """A turn of one model in the running process."""
         assert self._process is not None
-        return KeptHandle(tag, self._process)
+        self._turn = KeptHandle(tag, self._process)
+        return self._turn
+
+    async def retire(self, grace: float) -> None:
+        """Ends the process as soon as no model has its turn in it; it is not kept after that one."""
+        self.stays = False
+        if self._turn is not None:
+            await self._turn.wait_exit()
+        await self.close(grace, leave=False)
 
     async def close(self, grace: float, *, leave: bool) -> None:
         """Ends the process, or lets go of it so that a later Roundhouse may find it."""
@@ -125,9 +136,11 @@ class Kept:
             await process.detach()
         elif process is not None:
             await process.stop(grace)
+        self._absent.set()
 
     async def _watch(self, process: Handle) -> None:
         ended = await process.wait_exit()
         if self._process is process:
             self._process = None
+            self._absent.set()
             log.info("the process kept for %s is gone (%s)", process.tag.model, ended)
