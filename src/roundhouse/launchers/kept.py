@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from roundhouse.ports import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from roundhouse.ports import Command, Handle, Launcher, Tag
 
@@ -64,15 +64,15 @@ class Kept:
     """A launcher of one process, for several models one after another.
 
     Args:
-        former: the process in whose place it comes, which ends first.
+        formers: processes that had its port or unit before; it waits for the end of those that don't stay.
 
     Attributes:
         stays: whether the process is kept when its model is brought out; not once it is configured otherwise.
     """
 
-    def __init__(self, inner: Launcher, former: Kept | None = None) -> None:
+    def __init__(self, inner: Launcher, formers: Iterable[Kept] = ()) -> None:
         self._inner = inner
-        self._former = former
+        self._formers = tuple(formers)
         self.stays = True
         self._turn: KeptHandle | None = None
         self._absent = asyncio.Event()
@@ -93,9 +93,10 @@ class Kept:
 
     async def clear(self, command: Command) -> None:
         """Makes way for a start; a process that is kept stays."""
-        if self._former is not None:
-            await self._former.gone()
-            self._former = None
+        for former in self._formers:
+            if not former.stays:
+                await former.gone()
+        self._formers = ()
         if self._process is None:
             await self._inner.clear(command)
 
