@@ -238,7 +238,10 @@ def routes() -> str:
     ]
     return _page(
         [
-            _head("Routes", "`/docs` shows in a browser what can be asked; `/openapi.json` describes it, for generators of clients."),
+            _head(
+                "Routes",
+                "`/docs` shows in a browser what can be asked; `/openapi.json` tells it to generators of clients.",
+            ),
             "## Answered by engines",
             "The body names the model, which is loaded if need be.",
             _table(("path", "operation", "kinds of models"), relayed),
