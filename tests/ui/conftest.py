@@ -15,11 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.gguf_files import write_tiny_chat
 from tests.support.house import Place, Running, free_port
 from tests.support.openwebui import a_browser
 
 WANTED = bool(os.environ.get("ROUNDHOUSE_UI"))
-SMOL, GEMMA, BROKEN = "smollm2-135m", "gemma3-270m", "broken"
+SMOL, GEMMA, BROKEN, ENDLESS = "smollm2-135m", "gemma3-270m", "broken", "endless"
 PATIENCE = 60_000
 """Milliseconds that the browser waits for what is to be seen."""
 
@@ -60,8 +61,12 @@ def box():
     port, chats = free_port(), {name: demo["models"][name] for name in (SMOL, GEMMA)}
     for model in chats.values():
         model |= {"port": port, "preload": False, "set": model.get("set", {}) | {"max_tokens": 24}}
+    tiny = place.folder / "endless.gguf"
+    write_tiny_chat(tiny, "endless", n_ctx=65536)
+    endless = {"path": str(tiny), "memory": "100MiB", "context": 65536, "slots": 1, "args": ["--threads", 1]}
     place.write(
-        {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}},
+        {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}, ENDLESS: endless},
+        captures={"store": "all"},
         devices={"ram": "16GiB"},
         scheduling={"linger": "0s"},
         engines={"llamacpp": {"binary": str(server)}},
@@ -71,11 +76,14 @@ def box():
         gate.unlink(missing_ok=True)
 
 
-def ask(box, method: str, path: str, body: object = None):
+def ask(box, method: str, path: str, body: object = None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", box.place.port, timeout=120)
     try:
         connection.request(
-            method, path, None if body is None else json.dumps(body), {"content-type": "application/json"}
+            method,
+            path,
+            None if body is None else json.dumps(body),
+            {"content-type": "application/json", **(headers or {})},
         )
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read())

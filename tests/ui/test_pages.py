@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.ui.conftest import BROKEN, GEMMA, SMOL, ask, until
+from tests.ui.conftest import BROKEN, ENDLESS, GEMMA, SMOL, ask, until
 
 PAGES = ("now", "timeline", "requests", "models", "chat", "settings")
 SCREENSHOTS = os.environ.get("ROUNDHOUSE_SCREENSHOTS")
@@ -70,6 +71,51 @@ def test_who_waits_for_a_load_is_shown_with_the_reason(box, opened):
     page.get_by_text("Nobody waits.").wait_for()
 
 
+def test_a_request_is_cancelled_from_the_page_while_it_waits_and_while_it_is_answered(box, opened):
+    begin(box)
+    box.gate.touch()
+    told = {}
+
+    def request(name, **more):
+        told[name] = ask(box, "POST", "/v1/chat/completions", {**say(SMOL), **more}, {"x-request-id": name})
+
+    waits = threading.Thread(target=request, args=("waits",))
+    waits.start()
+    page = opened(box.url)
+    page.get_by_role("button", name="Cancel the request waits").click()
+    waits.join(60)
+    assert (told["waits"][0], told["waits"][1]["error"]["code"]) == (499, "request_cancelled")
+    page.get_by_text("Nobody waits.").wait_for()
+    box.gate.unlink()
+    assert ask(box, "POST", "/v1/chat/completions", say(ENDLESS))[0] == 200
+    runs = threading.Thread(
+        target=request, args=("runs",), kwargs={"model": ENDLESS, "max_tokens": -1, "ignore_eos": True}
+    )
+    runs.start()
+    button = page.get_by_role("button", name="Cancel the request runs")
+    button.wait_for()
+    picture(page, "answering")
+    button.focus()
+    page.evaluate("() => { window.kept = document.activeElement }")
+    before = page.locator("li.asked span").first.inner_text()
+    until(lambda: page.locator("li.asked span").first.inner_text() != before)
+    assert page.evaluate("() => document.activeElement === window.kept"), "its row stays while figures change"
+    page.keyboard.press("Enter")
+    runs.join(60)
+    assert told["runs"][0] == 499
+    button.wait_for(state="detached")
+
+
+def test_what_a_model_was_reckoned_with_stands_beside_what_it_holds(box, opened):
+    assert ask(box, "POST", f"/api/v1/models/{SMOL}/load")[0] == 200
+    until(lambda: ask(box, "GET", "/api/v1/state")[1]["models"][SMOL]["measured"].get("ram"))
+    page = opened(box.url)
+    line = page.locator(".sizes tbody tr", has=page.get_by_role("rowheader", name=SMOL, exact=True))
+    line.wait_for()
+    until(lambda: all("iB" in cell for cell in line.locator("td").all_inner_texts()))
+    page.get_by_text("Other programs").wait_for()
+
+
 def test_a_failure_is_shown_with_its_reason(box, opened):
     page = opened(box.url)
     page.locator("#link.live").wait_for()
@@ -86,6 +132,11 @@ def test_requests_are_listed_filtered_and_taken_apart(box, opened):
     page = opened(f"{box.url}#requests")
     page.locator(".row.request button").first.click()
     assert page.locator(".fall div").count() == 4
+    page.locator("li", has_text="A request came for").first.wait_for()
+    page.locator("li", has_text="with status 200.").first.wait_for()
+    page.get_by_text("What was sent").wait_for()
+    page.locator("summary", has_text="Request").click()
+    page.locator("pre", has_text='"messages"').wait_for()
     picture(page, "requests")
     page.get_by_role("searchbox", name="Model").fill("nobody")
     page.keyboard.press("Enter")
@@ -125,13 +176,39 @@ def test_switches_are_bars_that_tell_their_parts(box, opened):
         assert ask(box, "POST", "/v1/chat/completions", say(model))[0] == 200
     until(lambda: ask(box, "GET", "/api/v1/switches")[1]["switches"])
     page = opened(f"{box.url}#timeline")
-    page.locator(".track button").last.click()
+    page.locator(".track button:not(.wait)").last.click()
     page.get_by_text("What the machine needs").wait_for()
     picture(page, "timeline")
+    page.locator(".track button.wait").last.click()
+    page.get_by_text("waited for").first.wait_for()
+    page.get_by_text("load").first.wait_for()
+    picture(page, "waits")
     before = page.locator(".axis span").first.inner_text()
     page.locator(".lanes").focus()
     page.keyboard.press("ArrowLeft")
     until(lambda: page.locator(".axis span").first.inner_text() != before)
+
+
+def test_a_change_of_the_file_is_shown_and_applied(box, opened):
+    before = box.place.file.read_text("utf-8")
+    page = opened(f"{box.url}#settings")
+    page.get_by_text("Nothing has changed since it was read.").wait_for()
+    try:
+        box.place.file.write_text(re.sub(r"(linger\W+)0s", r"\g<1>1s", before), "utf-8")
+        page.get_by_role("button", name="Look again").click()
+        page.get_by_text("scheduling.linger: 0").wait_for()
+        picture(page, "plan")
+        page.get_by_role("button", name="Apply").click()
+        page.get_by_text("Applied: scheduling.linger.").wait_for()
+        page.get_by_text("Nothing has changed since it was read.").wait_for()
+        assert ask(box, "GET", "/api/v1/config")[1]["scheduling"]["linger"] == 1
+        box.place.file.write_text(before.replace('"linger"', '"lingr"'), "utf-8")
+        page.get_by_role("button", name="Look again").click()
+        page.get_by_role("alert").filter(has_text="lingr").wait_for()
+        assert page.get_by_role("button", name="Apply").count() == 0
+    finally:
+        box.place.file.write_text(before, "utf-8")
+        assert ask(box, "POST", "/api/v1/reload")[0] == 200
 
 
 def test_keys_lead_to_pages_and_the_theme_is_kept(box, opened):

@@ -25,9 +25,16 @@ class Dashboard(Protocol):
         """Who waits, and for what; the loads under way."""
 
     async def requests(
-        self, *, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+        self,
+        *,
+        model: str | None,
+        key: str | None,
+        ok: bool | None,
+        before: float | None,
+        waited: float | None,
+        limit: int,
     ) -> list[dict[str, Any]]:
-        """Past requests, newest first; `before` in seconds since the epoch."""
+        """Past requests, newest first; `before` in seconds since the epoch, `waited` in seconds."""
 
     async def request(self, request: str) -> dict[str, Any]:
         """A request as it is now, or as the history has it; raises NotFound."""
@@ -74,12 +81,14 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
         key: str | None = None,
         outcome: Outcome | None = None,
         before: float | None = None,
+        waited: Annotated[float | None, Query(ge=0)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> Response:
-        """Past requests, newest first. `before` (seconds since the epoch) continues a list."""
+        """Past requests, newest first. `before` (seconds since the epoch) continues a list, `waited` is in seconds."""
         require(request)
         ok = None if outcome is None else outcome == "ok"
-        return Json({"requests": await dashboard.requests(model=model, key=key, ok=ok, before=before, limit=limit)})
+        found = await dashboard.requests(model=model, key=key, ok=ok, before=before, waited=waited, limit=limit)
+        return Json({"requests": found})
 
     @app.get("/api/v1/requests/{id:path}", tags=["admin"])
     async def request_(request: Request, id: str) -> Response:  # noqa: A002  # the path's own name

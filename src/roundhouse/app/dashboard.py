@@ -50,10 +50,17 @@ class Dashboard:
         return await self._in_hand.cancel(request, by)
 
     async def requests(
-        self, *, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+        self,
+        *,
+        model: str | None,
+        key: str | None,
+        ok: bool | None,
+        before: float | None,
+        waited: float | None,
+        limit: int,
     ) -> list[dict[str, Any]]:
         """Past requests, newest first."""
-        found = await self._store.find_requests(model, key, ok, before, limit)
+        found = await self._store.find_requests(model, key, ok, before, limit, waited)
         return [request._asdict() for request in found]
 
     def model(self, name: str) -> dict[str, Any]:

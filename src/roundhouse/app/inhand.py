@@ -27,7 +27,10 @@ class InHand:
         self._store = store
 
     def queue(self) -> dict[str, Any]:
-        """Who waits, who is being answered, the longest first; loads with seconds since they began and as expected."""
+        """Who waits, who is being answered, the longest first; loads with seconds since they began and as expected.
+
+        Besides, which other programs hold the most of each device.
+        """
         fleet, now = self._supervisor.fleet, self._supervisor.now()
         waiting = []
         loads = {}
@@ -45,6 +48,7 @@ class InHand:
             "total": len(waiting),
             "answering": [self._answering(granted) for granted in answered[:MOST_TOLD]],
             "loads": loads,
+            "holders": {device.id: list(device.holders) for device in fleet.devices.values() if device.holders},
             "pinned": [name for name, state in fleet.models.items() if state.spec.pinned],
         }
 

@@ -1,5 +1,5 @@
 // Past requests, newest first: filters, and what each spent its time with.
-import { attempt, get } from "./api.js";
+import { attempt, get, requestPath } from "./api.js";
 import { clock, h, LongList, put, seconds } from "./dom.js";
 
 const PAGE = 500, MOST = 20_000;
@@ -24,7 +24,11 @@ export function waterfall(r) {
 
 function detail(r) {
   const total = Math.max(r.total_s ?? 0, 1e-6), why = h("ul", { class: "plain small" }, h("li", { class: "soft" }, "…"));
-  get(`/api/v1/requests/${encodeURIComponent(r.id)}/why`).then(
+  const sent = h("div", { class: "sent" });
+  // Copies are kept only where somebody wants them, and only admins may see them: else nothing is said of them.
+  get(`${requestPath(r.id)}/capture`).then((kept) => sent.replaceChildren(h("h2", {}, "What was sent"),
+    ...[["Request", kept.request], ["Answer", kept.answer]].map(([name, text]) => h("details", {}, h("summary", {}, name), h("pre", { tabindex: "0", "aria-label": name }, text ?? "")))), () => {});
+  get(`${requestPath(r.id)}/why`).then(
     (told) => why.replaceChildren(...told.lines.map((line) => h("li", {}, `${clock(line.at)} ${line.text}`))),
     (error) => why.replaceChildren(h("li", { class: "soft" }, error.status === 404 ? "No reasons are recorded for it." : error.message)));
   return [h("div", { class: "head" }, h("h2", {}, r.id)),
@@ -36,7 +40,7 @@ function detail(r) {
     })),
     h("dl", {}, ...Object.entries({ Asked: r.wanted, "Served by": r.model, Key: r.key || "none", Task: r.task, Outcome: `${r.status} ${r.error}`,
       Tokens: r.prompt_tokens == null ? "" : `${r.prompt_tokens} in, ${r.completion_tokens ?? 0} out` }).filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    h("h2", {}, "Why"), why];
+    h("h2", {}, "Why"), why, sent];
 }
 
 export function requests(page) {
