@@ -67,6 +67,7 @@ def box():
     place.write(
         {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}, ENDLESS: endless},
         captures={"store": "all"},
+        reload={"watch": False},
         devices={"ram": "16GiB"},
         scheduling={"linger": "0s"},
         engines={"llamacpp": {"binary": str(server)}},

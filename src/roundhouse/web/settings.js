@@ -18,7 +18,7 @@ function plan(told, read) {
   } }, "Apply");
   const changes = told.changes.map((one) => [`${one.what} ${one.name}`, one.change, one.effect,
     h("ul", { class: "plain small mono" }, one.settings.map((each) => h("li", {}, `${each.name}: ${shown(each.old)} → ${shown(each.new)}`)))]);
-  return [h("div", { class: "head" }, h("h2", {}, "The file"), h("button", { type: "button", onclick: read }, "Look again"), told.changes.length && !told.error ? apply : null),
+  return [h("div", { class: "head" }, h("h2", {}, "Configuration file"), h("button", { type: "button", onclick: read }, "Look again"), told.changes.length && !told.error ? apply : null),
     h("p", { class: "soft small mono" }, told.file),
     told.error && h("p", { class: "bad", role: "alert" }, told.error.line && !told.error.message.includes(`:${told.error.line}:`) ? `Line ${told.error.line}: ${told.error.message}` : told.error.message),
     ...(told.warnings ?? []).map((text) => h("p", { class: "warn small" }, text)),
@@ -36,7 +36,7 @@ function keys(told) {
 
 export function settings(page) {
   const file = h("section", { class: "card", hidden: true }), ring = h("section", { class: "card", hidden: true }), whole = h("pre", { tabindex: "0", "aria-label": "Configuration" });
-  const card = h("section", { class: "card" }, h("h2", {}, "Configuration"), h("p", { class: "soft small" }, "As it holds now, with what was not set filled in; secrets are hidden. Models have a page of their own."), whole);
+  const card = h("section", { class: "card" }, h("h2", {}, "Configuration in force"), h("p", { class: "soft small" }, "As it holds now, with what was not set filled in; secrets are hidden. Models have a page of their own."), whole);
   page.append(file, ring, card);
   const fill = (place, content) => { place.hidden = !content; if (content) place.replaceChildren(...content); };
   const read = () => attempt(Promise.all([optional("/api/v1/plan"), optional("/api/v1/keys"), get("/api/v1/config")]).then(([planned, held, config]) => {
