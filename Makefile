@@ -51,8 +51,8 @@ bench-memory: dev  ## what the demo's models occupy, beside their estimates and 
 bench-starts: dev  ## what llama-server's flags do to its start and answers, with the demo's models
 	$(PYTHON_IN) -m bench.starts $(BENCH)
 
-soak: dev  ## the long runs: 100 kills under load, 500 switches with conversations, longer simulations, 1,000 workloads
-	ROUNDHOUSE_SOAK=100 ROUNDHOUSE_SESSIONS=500 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py
+soak: dev  ## the long runs: 100 kills under load, 500 switches with conversations, 200 edits of the configuration, longer simulations, 1,000 workloads
+	ROUNDHOUSE_SOAK=100 ROUNDHOUSE_SESSIONS=500 ROUNDHOUSE_RELOADS=200 HYPOTHESIS_PROFILE=soak $(PYTHON_IN) -m pytest -s --timeout 7200 tests/soak tests/core/test_box_simulation.py tests/core/test_workloads.py
 
 FUZZ_MINUTES ?= 60
 fuzz: dev  ## spoilt requests to every route for an hour (FUZZ_MINUTES=5), half of them to a real llama-server; its memory watched

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from roundhouse.core.chronicle import Chronicle
 from roundhouse.core.model import (
     Arrived,
     Asked,
@@ -33,6 +34,7 @@ from roundhouse.core.model import (
     Prefetch,
     ReadAhead,
     Refuse,
+    Reloaded,
     Start,
     Stop,
     Surveyed,
@@ -42,6 +44,8 @@ from roundhouse.core.model import (
     Want,
 )
 from roundhouse.core.planner import next_wakeup, step, whole_step
+from roundhouse.core.switching import Switches
+from roundhouse.core.waiting import explain
 from roundhouse.errors import (
     LoadFailed,
     NoRoom,
@@ -50,6 +54,7 @@ from roundhouse.errors import (
     ShuttingDown,
     TaskRefused,
     TooManyRequests,
+    UnknownModel,
 )
 
 FAILURE_WINDOW, BACKOFF_FIRST, BACKOFF_MOST = 600.0, 5.0, 300.0
@@ -72,6 +77,7 @@ class Engine:
     asked: bool = False
     for_room: bool = False
     used: float = 0.0
+    settings: str = ""
 
 
 class Box:
@@ -96,6 +102,9 @@ class Box:
         self.tickets = 0
         self.prefetched: Prefetch | None = None
         self.starts: list[str] = []
+        self.configured = set(self.specs)
+        self.chronicle, self.switches = Chronicle(), Switches()
+        self.timed: dict[str, float] = {}
 
     # --- what can happen ---
 
@@ -124,6 +133,31 @@ class Box:
     def foreign(self, device: str, size: int) -> None:
         before = self.fleet.devices[device]
         self.happens(Surveyed((Device(device, before.total, before.physical, size, ("firefox (pid 7, 1 GiB)",)),)))
+
+    def reloads(self, specs: list[ModelSpec], policy: Policy) -> None:
+        """Another configuration. What is not configured any more is remembered, as its engine may live on."""
+        for spec in specs:
+            known = self.fleet.models.get(spec.id)
+            if known is None:
+                for book in (self.idle_since, self.made_room):
+                    book.pop(spec.id, None)
+            if known is None or spec.settings != known.spec.settings:
+                for book in (self.failures, self.backoff, self.timed):
+                    book.pop(spec.id, None)
+            self.loads[spec.id] = self.timed.get(spec.id, spec.expected or 0.0)
+        self.specs |= {spec.id: spec for spec in specs}
+        self.configured = {spec.id for spec in specs}
+        self.policy = policy
+        self.prefetched = None
+        for engine in self.engines.values():
+            if engine.ready_at is None and not engine.stopped and self.outdated(engine):
+                self.idle_since[engine.model] = self.now
+        devices = tuple(self.fleet.devices.values())
+        self.happens(Reloaded(tuple(specs), devices, policy))
+
+    def outdated(self, engine: Engine) -> bool:
+        """It runs with other settings than are configured, or for a model that is not configured."""
+        return engine.model not in self.configured or engine.settings != self.specs[engine.model].settings
 
     def passes(self, seconds: float, late: bool = False) -> None:
         """Time passes to the next wakeup or by `seconds`, whichever is earlier (`late`: the wakeup is missed for now)."""
@@ -157,6 +191,7 @@ class Box:
         before = self.fleet.copy()
         whole = self.fleet.copy()
         actions = self.step(event)
+        self._observe(event, actions)
         self._check_short_way(whole, event, actions)
         if self.late:
             actions = actions + self.step(Tick())
@@ -166,6 +201,14 @@ class Box:
         for action in actions:
             self._note_action(action, event, before)
         self._after(event, before, actions)
+
+    def _observe(self, event: Event, actions: list) -> None:
+        """Those who tell what happens can make something of whatever happens."""
+        self.chronicle.saw(self.fleet, event, actions, self.now)
+        self.switches.saw(self.fleet, event, actions, self.now)
+        for model in self.fleet.models.values():
+            for ticket in model.queue[:1]:
+                assert explain(self.fleet, ticket, self.now).details
 
     def step(self, event: Event) -> list:
         return step(self.fleet, event, self.now)
@@ -201,9 +244,10 @@ class Box:
             engine.ready_at = engine.used = self.now
             engine.slots = self.specs[engine.model].slots or event.slots or 1
             self.idle_since[engine.model] = self.now
-            self.loads[engine.model] = event.seconds
+            self.loads[engine.model] = self.timed[engine.model] = event.seconds
         elif isinstance(event, Found):
             engine = Engine(event.model, self.need(self.specs[event.model].claim), asked=True, used=self.now)
+            engine.settings = self.specs[event.model].settings
             engine.slots = self.specs[event.model].slots or event.slots or 1
             engine.ready_at = self.now if event.ready else None
             self.engines[event.instance] = engine
@@ -216,6 +260,8 @@ class Box:
 
     def _note_asked(self, event: Asked) -> None:
         living = [e for e in self.engines.values() if e.model == event.model]
+        if event.model not in self.configured and event.want is Want.LOAD:
+            return
         if event.want is Want.UNLOAD:
             if any(e.ready_at is None and not e.stopped for e in living):
                 self.idle_since[event.model] = self.now
@@ -223,7 +269,7 @@ class Box:
                 engine.unload_asked = True
                 engine.asked = False
             return
-        if all(e.stopped for e in living):
+        if all(e.stopped or self.outdated(e) for e in living):
             self.failures.pop(event.model, None)
             self.backoff.pop(event.model, None)
         for engine in living:
@@ -250,11 +296,14 @@ class Box:
             self._check_start(action)
             self.starts.append(action.model)
             self.prefetched = None
-            self.engines[action.instance] = Engine(action.model, dict(action.claim), used=self.now)
+            assert action.model in self.configured, "started what is not configured"
+            settings = self.specs[action.model].settings
+            self.engines[action.instance] = Engine(action.model, dict(action.claim), used=self.now, settings=settings)
             self.engines[action.instance].asked = (
                 before.models[action.model].asked is not None
                 or (isinstance(event, Asked) and event.want is Want.LOAD and event.model == action.model)
                 or self._asked_again(event, before) == action.model
+                or self._comes_back(event, before) == action.model
             )
         elif isinstance(action, Stop):
             self._check_stop(action)
@@ -277,6 +326,14 @@ class Box:
         instance = before.models[before.instances[event.instance]].instance
         assert instance is not None
         return instance.model if instance.asked and instance.phase is Phase.STARTING else None
+
+    def _comes_back(self, event: Event, before: Fleet) -> str | None:
+        """The model whose engine was ended for its settings alone, and is started again."""
+        if not isinstance(event, Exited) or event.instance not in before.instances:
+            return None
+        instance = before.models[before.instances[event.instance]].instance
+        assert instance is not None
+        return instance.model if instance.leaving == "its settings have changed" else None
 
     # --- oracles on actions ---
 
@@ -341,9 +398,9 @@ class Box:
         if engine.ready_at is None:
             unwanted = engine.unwanted_since
             given_up = unwanted is not None and self.now >= unwanted + self.policy.unwanted_grace
-            assert engine.unload_asked or given_up, "a load was ended without reason"
+            assert engine.unload_asked or given_up or self.outdated(engine), "a load was ended without reason"
         elif self.specs[engine.model].pinned:
-            assert engine.unload_asked, "a pinned model left"
+            assert engine.unload_asked or self.outdated(engine), "a pinned model left"
 
     def _check_grant(self, action: Grant, event: Event, before: Fleet) -> None:
         ticket = action.ticket
@@ -412,6 +469,8 @@ class Box:
             assert failed_now or self.backoff.get(ticket.model, 0.0) > self.now
             assert error.retry_after is not None
             assert error.retry_after > 0
+        elif isinstance(error, UnknownModel):
+            assert ticket.model not in self.configured
         elif isinstance(error, QueueFull):
             assert arrived_now
             assert len(self.waiting) - 1 >= self.policy.queue_limit
@@ -473,10 +532,11 @@ class Box:
             assert not spec.pinned, "a pinned model had to make room"
             assert self.now >= engine.ready_at + spec.min_resident, "min_resident was not kept"
             self._check_turn_is_over(engine)
-        elif not engine.unload_asked and not self._overgrown(engine, before):
+        elif not engine.unload_asked and not self._overgrown(engine, before) and not self.outdated(engine):
             assert spec.ttl is not None, "left without reason"
             assert not spec.pinned, "left without reason"
-            assert self.now >= engine.used + spec.ttl, "left before its ttl"
+            leaving = self.fleet.models[engine.model].instance.leaving  # type: ignore[union-attr]
+            assert self.now >= engine.used + spec.ttl, f"left before its ttl ({leaving}): {engine} in {self.fleet}"
             assert not engine.answers, "left for idleness with answers under way"
 
     def _check_books(self) -> None:
@@ -503,7 +563,7 @@ class Box:
 
     def _check_backoff(self, event: Event, actions: list) -> None:
         """From the third failure on, the answer comes at once; before and after, nobody is refused for it."""
-        if not isinstance(event, Arrived) or self.fleet.closing:
+        if not isinstance(event, Arrived) or self.fleet.closing or event.ticket.model not in self.configured:
             return
         model = event.ticket.model
         here = any(e.model == model for e in self.engines.values())
@@ -637,7 +697,7 @@ class Box:
 
     def _wanted_since(self, model: str) -> float | None:
         times = [t.arrived for t in self.waiting.values() if t.model == model and not t.task]
-        asked = self.fleet.models[model].asked
+        asked = self.fleet.models[model].asked if model in self.configured else None
         return min([*times, *([asked] if asked is not None else [])], default=None)
 
     def _candidates(self) -> list[tuple[tuple, str, dict[str, int]]]:
@@ -738,11 +798,13 @@ class Box:
                 want = wants[model]
                 if want is None or self._rank(want) > rank:
                     short = [d for d in theirs if d in claim and coming[d] < 0]
-                    assert not short, f"{model} took the room of {name}, which waits for longer"
+                    assert not short, f"{model} ({want}) took the room of {name} ({rank}), which waits for longer"
 
     def _want_before(self, model: str, before: Fleet, event: Event) -> tuple[float, float, int, bool] | None:
         """How a model was wanted that has started in this step: what an operator asked for is forgotten by now."""
         want, asked = self._want(model), before.models[model].asked
+        if self._comes_back(event, before) == model:
+            asked = self.now
         asked_now = isinstance(event, Asked) and event.want is Want.LOAD and event.model == model
         if asked is None and (asked_now or self._asked_again(event, before) == model):
             asked = self.now
@@ -753,7 +815,7 @@ class Box:
         return since, since, priority, True
 
     def _follow_blocked(self) -> None:
-        for name in self.specs:
+        for name in self.configured:
             wants = self.fleet.models[name].instance is None and self._wanted_since(name) is not None
             if wants and self._held_up(name):
                 self.blocked_since.setdefault(name, self.now)
@@ -807,8 +869,8 @@ class Box:
                     self.arrives(engine.model, key="busy", priority=-9)
         longest = max([spec.min_resident for spec in self.specs.values()])
         wait = max((want[1] - want[0] for name in self.specs if (want := self._want(name)) is not None), default=0.0)
-        until = self.now + max(1.0, longest / 5, wait / 5)
-        while self.now < until:
+        until = self.now + max(1.0, longest / 5, min(wait, 1000.0) / 5)  # without `max_wait` it is endless
+        while until - self.now > 1e-6:  # rounding may keep it from ever being the same
             self.passes(until - self.now)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -152,6 +153,36 @@ class BoxMachine(RuleBasedStateMachine):
     @rule(pick=PICK, want=st.sampled_from([Want.LOAD, Want.UNLOAD]))
     def an_operator_asks(self, pick, want):
         self.box.happens(Asked(self.model(pick), want))
+
+    @rule(
+        pick=PICK,
+        change=st.sampled_from(
+            ["settings", "settings", "back", "gone", "here", "claim", "pinned", "ttl", "policy", ""]
+        ),
+        max_wait=st.sampled_from([None, 0.0, 5.3]),
+    )
+    def another_configuration_holds(self, pick, change, max_wait):
+        """One thing of it is another; `back` undoes changes of settings, `here` brings back what was taken out."""
+        box, model = self.box, self.model(pick)
+        specs = {name: spec for name, spec in box.specs.items() if name in box.configured}
+        spec, policy = box.specs[model], box.policy
+        if change == "gone" and len(specs) > 1:
+            specs.pop(model, None)
+        elif change == "here":
+            specs[model] = spec
+        elif change == "back":
+            specs = {name: replace(spec, settings="") for name, spec in specs.items()}
+        elif change == "policy" and policy.max_wait not in (None, math.inf):
+            policy = replace(policy, max_wait=max_wait if max_wait is not None else policy.max_wait)
+        elif model in specs and change in {"settings", "claim", "pinned", "ttl"}:
+            changes = {
+                "settings": {"settings": f"s{pick % 3}"},
+                "claim": {"claim": {device: 1 + size % 7 for device, size in spec.claim.items()}},
+                "pinned": {"pinned": not spec.pinned},
+                "ttl": {"ttl": 7.7 if spec.ttl is None else None},
+            }
+            specs[model] = replace(spec, **changes[change])
+        box.reloads(list(specs.values()), policy)
 
     @rule(seconds=SECONDS)
     def time_passes(self, seconds):

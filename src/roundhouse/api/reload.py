@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastapi import Request, Response  # noqa: TC002  FastAPI reads the annotations of its endpoints
+from fastapi import Body, Request, Response
 
 from roundhouse.api.admin import Json
-from roundhouse.api.client import declared_length
-from roundhouse.errors import BadRequest, BodyTooLarge
+from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from roundhouse.api.auth import Caller
     from roundhouse.api.guard import Guard
-
-LARGEST = 4 * 1024**2
-"""Bytes of a configuration file."""
 
 
 class Reloader(Protocol):
@@ -55,10 +51,12 @@ def add_reload(app: FastAPI, house: House, reloader: Reloader) -> None:
         return Json(await reloader.plan())
 
     @app.post("/api/v1/plan", tags=["admin"])
-    async def plan_text(request: Request) -> Response:
-        """The same for the YAML in the body, in the file's place. Nothing is written or applied."""
+    async def plan_text(request: Request, wanted: dict[str, Any] = Body()) -> Response:  # noqa: B008  # FastAPI's form
+        """The same for the YAML `text` in the file's place. Nothing is written or applied."""
         require_admin(request)
-        return Json(await reloader.plan(await _text(request)))
+        if not isinstance(text := wanted.get("text"), str):
+            raise BadRequest("Send the configuration's YAML as `text`.", param="text")
+        return Json(await reloader.plan(text))
 
     @app.post("/api/v1/reload", tags=["admin"], responses={422: {"description": "The file is wrong; nothing changed"}})
     async def reload(request: Request) -> Response:
@@ -66,17 +64,3 @@ def add_reload(app: FastAPI, house: House, reloader: Reloader) -> None:
         require_admin(request)
         told = await reloader.apply("asked by the API")
         return Json(told, 200 if told["applied"] else 422)
-
-
-async def _text(request: Request) -> str:
-    if (declared_length(request.scope) or 0) > LARGEST:
-        raise BodyTooLarge("A configuration file has at most 4 MiB.")
-    raw = b""
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > LARGEST:
-            raise BodyTooLarge("A configuration file has at most 4 MiB.")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadRequest("The configuration is not UTF-8.") from None

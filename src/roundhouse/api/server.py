@@ -147,6 +147,10 @@ class Server(uvicorn.Server):
         self._closing = closing
         self.on_started: Callable[[], None] | None = None
 
+    def end(self) -> None:
+        """Begins the end, as a signal would."""
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's; then tells that the port is open."""
         await super().startup(sockets)

@@ -322,6 +322,10 @@ class House:
         found = state.health(
             fleet, self.lineup.engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now, held=held
         )
+        if (last := self.reloader.last) is not None:
+            found["configuration"] = last
+            if last["error"] is not None:  # the next start would fail
+                found["status"] = "degraded"
         for name, told in found["models"].items():
             if (conversations := self._conversations(name)) is not None:
                 told["conversations"] = conversations

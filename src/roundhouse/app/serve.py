@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -57,6 +58,7 @@ async def _serve_held(
 ) -> None:
     # Loading the web framework takes longer than all the rest: the engines of an earlier run are held by now.
     from roundhouse.api.server import make_server, protocol  # noqa: PLC0415 -- see above
+    from roundhouse.app.hangup import Hangup  # noqa: PLC0415
     from roundhouse.app.house import House  # noqa: PLC0415
     from roundhouse.dialects.failures import error_body  # noqa: PLC0415
 
@@ -70,10 +72,14 @@ async def _serve_held(
             started(house)
 
         server.on_started = opened
-        petting = asyncio.get_running_loop().create_task(_watchdog(), name="watchdog")
+        loop = asyncio.get_running_loop()
+        petting = loop.create_task(_watchdog(), name="watchdog")
+        hangup = Hangup(os.environ, house.reloader, server.end)
+        loop.add_signal_handler(signal.SIGHUP, hangup.heard)
         try:
             await server.serve(sockets)
         finally:
+            loop.remove_signal_handler(signal.SIGHUP)
             petting.cancel()
             notify(os.environ, "STOPPING=1")
 

@@ -38,6 +38,8 @@ def status(url: UrlOption = DEFAULT_URL, key: KeyOption = None, as_json: JsonOpt
         f"Roundhouse {found['version']} at {client.url}: {found['status']}, up {screen.duration(found['uptime_s'])},"
         f" {found['queue']} waiting"
     )
+    if error := (found.get("configuration") or {}).get("error"):
+        console.print(f"The configuration file was not applied: {error['message']}", style="red", markup=False)
     console.print()
     console.print(screen.table((*NAMES, *FIGURES, "NOTE"), _models(found["models"]), FIGURES))
     console.print()

@@ -146,13 +146,14 @@ def _flat(plain: Mapping[str, Any], before: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping) and value:
             found |= _flat(value, f"{before}{key}.")
         else:
-            found[f"{before}{key}"] = value
+            found[f"{before}{key}".rstrip(".")] = value  # `memory` of whichever device has no name
     return found
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Setting]:
     for name in [*old, *(name for name in new if name not in old)]:
-        before, after = old.get(name), new.get(name)
+        if (before := old.get(name)) == (after := new.get(name)) and (name in old) == (name in new):
+            continue
         # Of a mapping that gets its first entry, or loses its last, that entry alone is told.
-        if before != after and not (before in (None, {}) and after in (None, {})):
+        if not any(other.startswith(f"{name}.") for other in (*old, *new)):
             yield Setting(name, before, after)

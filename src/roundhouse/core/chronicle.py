@@ -227,7 +227,8 @@ def _load(event: BecameReady, seen: _Seen, now: float) -> Fact:
 
 
 def _end(fleet: Fleet, event: Exited, seen: _Seen, now: float) -> Fact:
-    failure = fleet.models[seen.model].failure
+    state = fleet.models.get(seen.model)  # a removed model's last trace may be this one
+    failure = state.failure if state is not None else None
     wanted = event.expected or seen.phase is Phase.STOPPING
     facts: Fact = {"reason": event.reason, "expected": wanted, "was": seen.phase.value, "left": seen.leaving}
     if not wanted and failure is not None:

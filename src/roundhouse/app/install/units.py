@@ -86,6 +86,7 @@ def service_text(router: Router) -> str:
         "",
         "[Service]",
         "Type=notify",
+        "ExecReload=/bin/kill -HUP $MAINPID",
         f"ExecStart={command_line(router.argv)}",
         "# told to stop, not to restart: the port closes too, else the next client would start it again",
         _closes_port(router, manager),
