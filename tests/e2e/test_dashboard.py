@@ -95,7 +95,9 @@ async def test_past_requests_are_filtered_and_continued(house):
     assert await of("waited=3600") == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "outcome=maybe", "before=yesterday", "waited=-1"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "outcome=maybe", "before=yesterday", "waited=-1"]
+)
 async def test_bad_filters_are_told(house, query):
     reply = await house.api.get(f"/api/v1/requests?{query}")
     assert reply.status == 400

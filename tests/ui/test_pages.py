@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 
 from tests.ui.conftest import BROKEN, ENDLESS, GEMMA, SMOL, ask, until
 
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PAGES = ("now", "timeline", "requests", "models", "chat", "settings")
 SCREENSHOTS = os.environ.get("ROUNDHOUSE_SCREENSHOTS")
 AXE = Path(__file__).parents[2] / ".cache/openwebui/browser/axe_playwright_python"
@@ -169,6 +171,72 @@ def test_a_chat_is_answered_and_what_a_model_writes_is_text(box, opened):
     page.get_by_text(evil).wait_for()
     assert page.locator(".turn.assistant img").count() == 0
     assert page.locator(".turn.assistant details").last.is_visible()
+
+
+def test_a_chat_tells_of_the_load_and_then_how_fast_it_was(box, opened):
+    begin(box)
+    box.gate.touch()
+    page = opened(f"{box.url}#chat")
+    page.locator(f"option[value='{SMOL}']").wait_for(state="attached")
+    page.get_by_role("combobox", name="Model").select_option(SMOL)
+    page.get_by_role("textbox", name="Message").fill("Say hello.")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_role("status").filter(has_text="Loading model").wait_for()
+    picture(page, "chat-loading")
+    box.gate.unlink()
+    line = page.locator(".turn.assistant .line", has_text="per second")
+    line.wait_for()
+    assert re.fullmatch(r"first token after [\d.]+ m?i?n?s? ?· \d+ tokens, [\d.]+ per second", line.inner_text())
+    assert page.get_by_role("status").filter(has_text="Loading model").count() == 0
+    picture(page, "chat")
+
+
+def test_a_chat_is_stopped_and_so_is_its_engine(box, opened):
+    def without_end(route):
+        body = {**json.loads(route.request.post_data), "ignore_eos": True, "max_tokens": -1}
+        route.continue_(post_data=json.dumps(body))
+
+    def active():
+        return ask(box, "GET", "/api/v1/state")[1]["models"][ENDLESS]["active"]
+
+    page = opened(f"{box.url}#chat", prepare=lambda made: made.route("**/v1/chat/completions", without_end))
+    page.locator(f"option[value='{ENDLESS}']").wait_for(state="attached")
+    page.get_by_role("combobox", name="Model").select_option(ENDLESS)
+    page.get_by_role("textbox", name="Message").fill("Say it again.")
+    page.keyboard.press("Enter")
+    until(lambda: len(page.locator(".turn.assistant").inner_text()) > 20)
+    assert active() == 1
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("Stopped.").wait_for()
+    until(lambda: active() == 0)
+    page.get_by_role("button", name="Send").wait_for()
+    page.get_by_role("button", name="New").click()
+    assert page.locator(".turn").count() == 0
+
+
+def test_an_image_is_shown_and_sent_with_its_message(box, opened, tmp_path):
+    sent = []
+    chunk = {"choices": [{"index": 0, "delta": {"content": "A dot."}}]}
+
+    def seen(route):
+        sent.append(json.loads(route.request.post_data))
+        route.fulfill(body=f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", content_type="text/event-stream")
+
+    (tmp_path / "dot.png").write_bytes(base64.b64decode(DOT))
+    page = opened(f"{box.url}#chat", prepare=lambda made: made.route("**/v1/chat/completions", seen))
+    page.locator(f"option[value='{SMOL}']").wait_for(state="attached")
+    page.get_by_label("Attach an image").set_input_files(tmp_path / "dot.png")
+    page.get_by_role("textbox", name="Message").fill("What is this?")
+    page.keyboard.press("Enter")
+    page.get_by_text("A dot.").wait_for()
+    image = page.get_by_role("img", name="Attached image")
+    assert image.evaluate("image => [image.complete, image.naturalWidth]") == [True, 1]
+    (message,) = sent[0]["messages"]
+    assert message["content"] == [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DOT}"}},
+    ]
+    assert page.get_by_label("Attach an image").input_value() == ""
 
 
 def test_switches_are_bars_that_tell_their_parts(box, opened):
