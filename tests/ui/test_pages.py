@@ -182,7 +182,6 @@ def test_a_chat_tells_of_the_load_and_then_how_fast_it_was(box, opened):
     page.get_by_role("textbox", name="Message").fill("Say hello.")
     page.get_by_role("button", name="Send").click()
     page.get_by_role("status").filter(has_text="Loading model").wait_for()
-    picture(page, "chat-loading")
     box.gate.unlink()
     line = page.locator(".turn.assistant .line", has_text="per second")
     line.wait_for()

@@ -61,7 +61,7 @@ function requestRow(item, tell, why) {
   const element = h("li", { class: "asked" }, h("div", {}, h("b", {}, item.model), what, reason), end);
   return { element, update(now) { put(what, [" ", tell(now), now.key, now.task && "background task"].filter(Boolean).join(" · ")); put(reason, why(now)); } };
 }
-const waitingRow = (item) => requestRow(item, (one) => `place ${one.place} · ${seconds(one.waited_s)}`, (one) => one.why.join(" · ") || "begins any moment");
+const waitingRow = (item) => requestRow(item, (one) => `place ${one.place} · ${seconds(one.waited_s)}`, (one) => one.why.join(" · ") || (one.load ? `its model loads, ${seconds(one.load.elapsed_s)} of about ${seconds(one.load.expected_s)}` : "begins any moment"));
 const answeringRow = (item) => requestRow(item, (one) => `for ${seconds(one.answering_s)}`, (one) => (one.waited_s >= .5 ? `waited ${seconds(one.waited_s)}` : ""));
 
 /** What each model on a device was reckoned with, and what it holds: a difference is worth a look at its settings. */
@@ -119,7 +119,7 @@ export function now(page) {
     const all = Object.values(picture.models);
     put(count, `${all.filter((m) => m.state === "ready").length} loaded of ${all.length}`);
     put(queued, picture.queue.total ? `${picture.queue.total} waiting` : "");
-    showQueue(picture.queue.waiting.slice(0, 100));
+    showQueue(picture.queue.waiting.slice(0, 100).map((one) => ({ ...one, load: picture.queue.loads[one.model] })));
     showAnswering((picture.queue.answering ?? []).slice(0, 100));
     const key = JSON.stringify([picture.devices, picture.queue.holders, picture.events[0], all.map((m) => [m.state, m.estimate, m.measured])]);
     if (key === told) return;
