@@ -9,16 +9,19 @@ const cells = (tag, values) => values.map((value) => h(tag, tag === "th" ? { sco
 const table = (names, lines) => h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": names.join(", ") },
   h("table", {}, h("thead", {}, h("tr", {}, cells("th", names))), h("tbody", {}, lines.map((line) => h("tr", {}, cells("td", line))))));
 
+const atOnce = (one) => one.effect !== "needs a restart of Roundhouse";
+
 function plan(told, read) {
   const apply = h("button", { type: "button", class: "primary", onclick: async () => {
     apply.disabled = true;
     const done = await attempt(post("/api/v1/reload"));
-    if (done) note(done.changes.length ? `Applied: ${done.changes.map((one) => one.name).join(", ")}.` : "There was nothing to apply.", "good");
+    const held = done?.changes.filter(atOnce).map((one) => one.name);
+    if (done) note(held.length ? `Applied: ${held.join(", ")}.` : "There was nothing to apply.", "good");
     await read();
   } }, "Apply");
   const changes = told.changes.map((one) => [`${one.what} ${one.name}`, one.change, one.effect,
     h("ul", { class: "plain small mono" }, one.settings.map((each) => h("li", {}, `${each.name}: ${shown(each.old)} → ${shown(each.new)}`)))]);
-  return [h("div", { class: "head" }, h("h2", {}, "Configuration file"), h("button", { type: "button", onclick: read }, "Look again"), told.changes.length && !told.error ? apply : null),
+  return [h("div", { class: "head" }, h("h2", {}, "Configuration file"), h("button", { type: "button", onclick: read }, "Look again"), told.changes.some(atOnce) && !told.error ? apply : null),
     h("p", { class: "soft small mono" }, told.file),
     told.error && h("p", { class: "bad", role: "alert" }, told.error.line && !told.error.message.includes(`:${told.error.line}:`) ? `Line ${told.error.line}: ${told.error.message}` : told.error.message),
     ...(told.warnings ?? []).map((text) => h("p", { class: "warn small" }, text)),
