@@ -13,6 +13,7 @@ import pytest
 from roundhouse.api.auth import hash_key
 from tests.cli.commands import run_here
 from tests.support.house import Running, Scripted
+from tests.support.wire import chat, link
 
 SAID = "This request was cancelled by an operator"
 
@@ -124,6 +125,31 @@ async def test_what_is_not_known_and_what_a_page_of_others_asks(house):
     assert (await api.get("/api/v1/requests/nobodys/cancel")).status in {404, 405}
     assert (await api.chat("one", headers=named("a/b c"))).status == 200
     assert (await request(api, "a/b%20c", "ended"))["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["%00", "%ff%fe", "..%2f..", "x" * 5000, "%F0%9F%9A%82", "'; DROP TABLE requests"])
+async def test_ids_that_nobody_has_are_not_found(house, name):
+    path = f"/api/v1/requests/{name.replace(' ', '%20')}"
+    assert (await house.api.get(path)).status == 404
+    assert (await house.api.post(f"{path}/cancel")).status == 404
+
+
+async def test_a_client_that_does_not_read_holds_nothing_up(house):
+    """Its answer waits for it in the sockets' buffers; its slot must not."""
+    api = house.api
+    raw = json.dumps(chat("one", stream=True, fake={"endless": True, "size": 65536})).encode()
+    async with link(house.place.port, limit=1024) as one:
+        one.send("POST", "/v1/chat/completions", raw, named("stuck"))
+        answer = await one.head()
+        await answer.until("xxxx")
+        left = len(house.one.notes("left"))
+        assert (await cancel(api, "stuck")).status == 200
+        await house.one.until("left", left + 1)
+        async with asyncio.timeout(30):
+            while (await api.model("one"))["active"]:
+                await asyncio.sleep(0.01)
+        assert "request_cancelled" in (await answer.rest()).decode()[-1000:]
+    assert (await request(api, "stuck", "ended"))["outcome"] == "cancelled"
 
 
 async def test_official_clients_raise_and_do_not_ask_again(house):
