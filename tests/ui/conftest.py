@@ -21,6 +21,7 @@ from tests.support.openwebui import a_browser
 
 WANTED = bool(os.environ.get("ROUNDHOUSE_UI"))
 SMOL, GEMMA, BROKEN, ENDLESS = "smollm2-135m", "gemma3-270m", "broken", "endless"
+AXE = Path(__file__).parents[2] / ".cache/openwebui/browser/axe_playwright_python"
 PATIENCE = 60_000
 """Milliseconds that the browser waits for what is to be seen."""
 
@@ -99,6 +100,13 @@ def until(found):
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.05)
     return value
+
+
+def barriers(page) -> list[tuple[str, str]]:
+    """What axe finds serious: its rule, and the first element of each."""
+    page.evaluate(next(AXE.rglob("axe.min.js")).read_text("utf-8"))
+    found = page.evaluate("axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))")
+    return [(each["id"], each["nodes"][0]["html"]) for each in found]
 
 
 @pytest.fixture(scope="session")
