@@ -316,8 +316,9 @@ class House:
                 endpoints[instance.model] = endpoint
         now = self.supervisor.now()
         uptime = time.monotonic() - self._started
+        held = self._survey.last.ours if self._survey.last is not None else {}
         found = state.health(
-            fleet, self.lineup.engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now
+            fleet, self.lineup.engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now, held=held
         )
         if (last := self.reloader.last) is not None:
             found["configuration"] = last
