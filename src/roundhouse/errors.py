@@ -40,10 +40,6 @@ class ConfigError(RouterError):
     code = "bad_configuration"
 
 
-class EditError(RouterError):
-    """A configuration file can't be changed so; it is as it was."""
-
-
 class BadRequest(RouterError):
     """The request itself is wrong; sending it again won't help."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roundhouse.config import edit
+from roundhouse.config.problems import EditError
 from roundhouse.config.starter import STARTER
-from roundhouse.errors import ConfigError, EditError
+from roundhouse.errors import ConfigError
 
 FILE = """\
 # mine
@@ -103,7 +105,9 @@ def test_a_new_model_takes_the_style_of_the_file():
     assert edit.add("models: {}\n", "new", {"path": "/x"}) == "models:\n  new:\n    path: /x\n"
     assert edit.add("listen: []\n", "new", {"path": "/x"}) == "listen: []\n\nmodels:\n  new:\n    path: /x\n"
     assert edit.add("models:\n   a:\n      path: y\n", "new", {"path": "/x"}).endswith("   new:\n      path: /x\n")
-    assert edit.add(FILE, "new", {"path": "/x"}) == FILE.replace("# cc\n", "# cc\n  new: {path: /x}\n")
+    assert edit.add(FILE, "new", {"path": "/x"}) == FILE.replace("# cc\n", "# cc\n  new:\n    path: /x\n")
+    short = "models:\n  a: {path: y} # a\n"
+    assert edit.add(short, "new", {"path": "/x"}) == f"{short}  new: {{path: /x}}\n"
     spaced = "models:\n  a:\n    path: x\n\n  b:\n    path: y\n"
     assert edit.add(spaced, "new", {"path": "/x"}) == f"{spaced}\n  new:\n    path: /x\n"
     json = '{\n  "models": {\n    "a": {"path": "x"}\n  }\n}\n'
@@ -121,7 +125,7 @@ def test_what_comes_by_an_anchor_is_changed_for_one_model_only():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda: edit.assign(ANCHORS, ("models", "a", "context"), 7), "also change b, c"),
+        (lambda: edit.assign(ANCHORS, ("models", "a", "context"), 7), "also change c,"),
         (lambda: edit.remove(ANCHORS, "a"), "anchor &a"),
         (lambda: edit.unset(ANCHORS, ("models", "b", "path")), "comes by an anchor"),
         (lambda: edit.unset(FILE, ("models", "a", "ttl")), "not set"),
@@ -229,10 +233,10 @@ def files(draw: st.DrawFn) -> tuple[str, dict[str, object]]:
 
 
 def comments(text: str) -> list[str]:
-    return [part.split("#", 1)[1].strip() for part in text.splitlines() if "# remark" in part or "# head" in part]
+    return re.findall(r"# (?:remark \d+|head)\b", text)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(files(), NAMES, BODIES)
 def test_property_a_model_added_leaves_every_line_and_goes_again(made, name, body):
     text, told = made
@@ -244,7 +248,7 @@ def test_property_a_model_added_leaves_every_line_and_goes_again(made, name, bod
     assert edit.remove(added, name) == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(files(), st.data())
 def test_property_a_setting_changed_changes_nothing_else(made, data):
     text, told = made
@@ -273,7 +277,7 @@ def changed_part(old: str, new: str) -> tuple[int, int]:
     return start, len(old) - end
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(files(), st.data())
 def test_property_a_model_removed_takes_only_its_own_lines(made, data):
     text, told = made
@@ -285,6 +289,6 @@ def test_property_a_model_removed_takes_only_its_own_lines(made, data):
     assert edit.plain(removed) == told
     start, end = changed_part(text, removed)
     gone = set(comments(text)) - set(comments(removed))
-    assert all(f"{remark}\n" in f"{text[start:end]}\n".replace("\r", "") for remark in gone)
+    assert all(remark in text[start - len(remark) : end + len(remark)] for remark in gone)
     for other in told["models"]:
         assert edit.entry(removed, other) == edit.entry(text, other)

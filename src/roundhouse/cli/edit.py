@@ -90,7 +90,7 @@ def add(
     pairs = _pairs(settings)
     written = {keys[0] for keys, _ in pairs}
     if path is not None:
-        body = {"path": _escaped(str(path.expanduser().absolute()))}
+        body = {"path": _escaped(str(_there(path)))}
     elif written & set(SOURCES):
         body = {}
     else:
@@ -204,6 +204,13 @@ def _value(written: str) -> Any:  # noqa: ANN401 - any YAML value
         return texts.value_of(written)
     except ValueError as error:
         raise Usage(str(error)) from None
+
+
+def _there(path: Path) -> Path:
+    found = path.expanduser().absolute()
+    if not found.exists():
+        raise Usage(f"There is no {found}. --set path=… takes one that is still to come.")
+    return found
 
 
 def _escaped(text: str) -> str:

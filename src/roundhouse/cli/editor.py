@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from roundhouse.cli.exits import Failed, Refused, Usage
 from roundhouse.config import edit as texts
-from roundhouse.errors import ConfigError, EditError
+from roundhouse.config.problems import EditError
+from roundhouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,8 @@ Ctrl-C ends a command with 130, as shells have it; typer sees to that.
 
 from __future__ import annotations
 
-from roundhouse.errors import ConfigError, EditError, RouterError
+from roundhouse.config.problems import EditError
+from roundhouse.errors import ConfigError, RouterError
 
 DONE = 0
 FAILED = 1

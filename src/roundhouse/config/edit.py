@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml.error import YAMLError
 
 from roundhouse.config import document, splice, tree
-from roundhouse.config.problems import Problems, dotted
-from roundhouse.errors import ConfigError, EditError
+from roundhouse.config.problems import EditError, Problems, dotted
+from roundhouse.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def _added_to(text: str, models: Node, name: str, body: dict[str, Any]) -> str:
         return splice.put_in_flow(text, models, name, body, strict=False)
     pairs = models.pairs or []
     column = pairs[0][0].column
-    if pairs[-1][1].flow and pairs[-1][1].pairs:
+    if all(value.flow and value.pairs for _, value in pairs):
         new = splice.lines(name, body, column)
     else:
         steps = [value.pairs[0][0].column - column for _, value in pairs if value.pairs and not value.flow]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from roundhouse.config.edit import assign, unset
-from roundhouse.errors import EditError
+from roundhouse.config.problems import EditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
