@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.cli.commands import run, run_here, stub
+from tests.support.house import Place, Running, Scripted
 
 FILE = """\
 # mine
@@ -128,3 +131,20 @@ def test_a_model_of_another_program_by_its_name(file):
     for name in names:
         assert models(file, "add", name).code == 0
         assert str(folder) in file.read_text()
+
+
+def test_g3_a_running_roundhouse_takes_it_over():
+    place = Place()
+    place.write([Scripted(place.folder, "one")], reload={"watch": False})
+    with Running(place):
+        url = f"http://127.0.0.1:{place.port}"
+        where = ("--config", str(place.file), "--url", url, "--apply")
+        command = json.loads(place.file.read_text())["models"]["one"]["command"]
+        shown = run("models", "add", "two", "--set", f"command={json.dumps(command)}", *where)
+        assert (shown.code, "model two: added" in shown.out) == (0, True), shown
+        assert run("load", "two", "--url", url).code == 0
+        shown = run("models", "edit", "two", "--set", "slots=2", *where)
+        assert "two: restarted, after running answers. All other models keep running." in shown.out
+        assert "two: ended, after running answers." in run("models", "remove", "two", *where).out
+        assert run("load", "two", "--url", url).code == 4
+    place.remove()
