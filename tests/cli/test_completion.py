@@ -49,6 +49,12 @@ def proposed(folder, line, url="http://127.0.0.1:1", **env):
     return ended.stdout.split()
 
 
+def test_editing_takes_ids_of_the_configuration_alone(folder):
+    with stub({"GET /v1/models": (200, MODELS)}) as there:
+        assert proposed(folder, "roundhouse models edit ", there.url) == ["mine", "other"]
+        assert proposed(folder, "roundhouse models remove o", there.url) == ["other"]
+
+
 def test_names_come_from_the_roundhouse_that_runs(folder):
     with stub({"GET /v1/models": (200, MODELS)}) as there:
         assert proposed(folder, "roundhouse load ", there.url) == ["big", "gpt-4o", "org/big", "small"]

@@ -24,6 +24,11 @@ def model_names(ctx: typer.Context, incomplete: str) -> list[str]:
     return _beginning(_served(ctx.params) or _configured(ctx.params), incomplete)
 
 
+def configured_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of the configuration that begin so."""
+    return _beginning(_configured(ctx.params, aliases=False), incomplete)
+
+
 def model_names_or_paths(ctx: typer.Context, incomplete: str) -> list[str]:
     """Configured ones, and files and folders here that begin so."""
     return [*_beginning(_configured(ctx.params), incomplete), *_paths(incomplete)]
@@ -47,7 +52,7 @@ def _served(params: dict[str, Any]) -> list[str]:
         return []
 
 
-def _configured(params: dict[str, Any]) -> list[str]:
+def _configured(params: dict[str, Any], *, aliases: bool = True) -> list[str]:
     """Names of the configuration; none if there is none, or it is wrong."""
     from roundhouse.config.load import find, load
     from roundhouse.errors import ConfigError
@@ -56,7 +61,7 @@ def _configured(params: dict[str, Any]) -> list[str]:
         config = load(find(params.get("config"), os.environ), os.environ)
     except ConfigError:
         return []
-    return [name for model in config.models.values() for name in (model.id, *model.aliases)]
+    return [name for model in config.models.values() for name in (model.id, *(model.aliases if aliases else ()))]
 
 
 def _paths(incomplete: str) -> list[str]:

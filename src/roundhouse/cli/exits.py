@@ -5,6 +5,7 @@ Ctrl-C ends a command with 130, as shells have it; typer sees to that.
 
 from __future__ import annotations
 
+from roundhouse.config.problems import EditError
 from roundhouse.errors import ConfigError, RouterError
 
 DONE = 0
@@ -36,4 +37,4 @@ def exit_code(error: RouterError) -> int:
         return USAGE
     if isinstance(error, NotRunning):
         return NOT_RUNNING
-    return REFUSED if isinstance(error, Refused) else FAILED
+    return REFUSED if isinstance(error, (Refused, EditError)) else FAILED

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from roundhouse.cli import discover, fitting, pull
+from roundhouse.cli import discover, edit, fitting, pull
 from roundhouse.cli.options import DEFAULT_URL, JsonOption, KeyOption, UrlOption
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     discover.register(group)
     fitting.register(group)
     pull.register(group)
+    edit.register(group)
     app.add_typer(group, name="models")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -206,7 +207,10 @@ def _tell_done(listing: Listing, offer: Offer, folder: Path, config: Config, as_
             f" Next: roundhouse models check {offer.model}"
         )
     else:
-        print(f"Roundhouse does not look there; to have it listed, write below `models:`\n\n{fragment}", end="")
+        add = f"roundhouse models add {shlex.quote(offer.model)} --path {shlex.quote(str(path))}"
+        print(
+            f"Roundhouse does not look there; to have it listed: {add}\nor write below `models:`\n\n{fragment}", end=""
+        )
 
 
 def _fragment(name: str, path: Path, repository: str) -> str:

@@ -42,7 +42,7 @@ def plan(
         print_json(found)
     _require_good(found)
     if not as_json:
-        _show(found, "would change")
+        show(found, "would change")
         if found["changes"] and file is None:
             print("\nApply it: roundhouse apply")
 
@@ -58,7 +58,7 @@ def apply(url: UrlOption = DEFAULT_URL, key: KeyOption = None, as_json: JsonOpti
     if as_json:
         print_json(found)
     else:
-        _show(found, "has changed")
+        show(found, "has changed")
 
 
 def _read(file: Path) -> str:
@@ -77,7 +77,8 @@ def _require_good(found: Mapping[str, Any]) -> None:
         raise Usage(f"{found['error']['message']}\nNothing changes until that is mended.")
 
 
-def _show(found: Mapping[str, Any], verb: str) -> None:
+def show(found: Mapping[str, Any], verb: str) -> None:
+    """Prints what a plan or a reload answered."""
     changes = found["changes"]
     if not changes:
         print(f"Nothing {verb}: what runs is what {found['file']} says.")

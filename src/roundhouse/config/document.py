@@ -31,10 +31,11 @@ class TooMuchError(ValueError):
     """The document is nested or repeats itself beyond all sense."""
 
 
-def read(text: str, env: Mapping[str, str], problems: Problems) -> dict[str, Any] | None:
+def read(text: str, env: Mapping[str, str] | None, problems: Problems) -> dict[str, Any] | None:
     """The document as data, environment variables filled in; `problems.lines` learns where everything stands.
 
-    None if it is no mapping at all; everything that is wrong is added to `problems`.
+    None if it is no mapping at all; everything that is wrong is added to `problems`. Without `env`, variables stay
+    as they are written.
     """
     reader = _Reader(env, problems)
     lines: dict[KeyPath, int] = {(): 1}
@@ -55,7 +56,7 @@ def read(text: str, env: Mapping[str, str], problems: Problems) -> dict[str, Any
 
 @dataclass(slots=True)
 class _Reader:
-    env: Mapping[str, str]
+    env: Mapping[str, str] | None
     problems: Problems
     yaml: YAML = field(default_factory=lambda: YAML(typ="safe", pure=True))
     count: int = 0
@@ -128,7 +129,7 @@ class _Reader:
             what = getattr(error, "problem", None) or str(error)
             self.problems.add(path, f"{node.value!r} can't be read ({what}); write it in quotes")
             return None
-        if not isinstance(value, str):
+        if not isinstance(value, str) or self.env is None:
             return value
         try:
             return expand.from_environment(value, self.env)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from roundhouse.errors import ConfigError
+from roundhouse.errors import ConfigError, RouterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path as File
+
+
+class EditError(RouterError):
+    """A configuration file can't be changed so; it is as it was."""
+
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands: ('models', 'smol', 'args', 0)."""

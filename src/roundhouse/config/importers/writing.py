@@ -52,7 +52,7 @@ def _file(imported: Imported) -> Iterator[str]:
     for key, value in imported.top.items():
         yield ""
         yield from _comment(imported.remarks.get(key, ""), "")
-        yield from _pair(key, value, "")
+        yield from pair(key, value, "")
     yield ""
     if not imported.models:
         yield "models: {}"
@@ -67,7 +67,7 @@ def _model(name: str, entry: Entry) -> Iterator[str]:
     yield from _comment(f"from {entry.origin}", "    ")
     yield from _told(entry.lost, entry.advice, "    ")
     for key, value in entry.body.items():
-        yield from _pair(key, value, "    ")
+        yield from pair(key, value, "    ")
 
 
 def _told(lost: Sequence[str], advice: Sequence[str], indent: str) -> Iterator[str]:
@@ -90,7 +90,8 @@ def _comment(sentence: str, indent: str) -> Iterator[str]:
     )
 
 
-def _pair(key: str, value: Any, indent: str) -> Iterator[str]:  # noqa: ANN401 - any value of a YAML file
+def pair(key: str, value: Any, indent: str) -> Iterator[str]:  # noqa: ANN401 - any value of a YAML file
+    """The lines of a key and its value: one, or more where that is too long."""
     line = f"{indent}{scalar(key, escape=False)}: {flow(value)}"
     if len(line) <= WIDTH or not value or not isinstance(value, dict | list | tuple):
         yield line
@@ -98,7 +99,7 @@ def _pair(key: str, value: Any, indent: str) -> Iterator[str]:  # noqa: ANN401 -
     yield f"{indent}{scalar(key, escape=False)}:"
     if isinstance(value, dict):
         for inner, what in value.items():
-            yield from _pair(inner, what, indent + "  ")
+            yield from pair(inner, what, indent + "  ")
         return
     for item in value:
         yield f"{indent}  - {flow(item)}"
