@@ -163,9 +163,9 @@ def test_impossible_memory_is_an_error_when_written_and_a_problem_when_estimated
 
 
 def test_settings_without_effect_are_told(write):
-    shown = run("check", "-c", write("reload: {watch: true}\nmodels: {a: {url: 'http://127.0.0.1:9'}}\n"))
+    shown = run("check", "-c", write("models: {a: {url: 'http://127.0.0.1:9', max_instances: 2}}\n"))
     assert shown.code == 0
-    assert "warning: reload.watch: the file is not watched" in shown.out
+    assert "warning: models.a.max_instances: one engine per model runs" in shown.out
 
 
 def test_check_is_plain_where_there_is_no_terminal(write):

@@ -49,7 +49,7 @@ def test_serve_on_a_taken_port_exits_1_naming_who(place):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_where_and_ends_well_on_a_signal(place, number):
-    place.write([Scripted(place.folder, "one")], reload={"watch": True})
+    place.write([Scripted(place.folder, "one", max_instances=2)])
     with subprocess.Popen(
         argv("serve", "--config", str(place.file)), stderr=subprocess.PIPE, text=True, env=environ(**place.environ)
     ) as serving:
@@ -62,7 +62,7 @@ def test_serve_says_where_and_ends_well_on_a_signal(place, number):
         _, rest = serving.communicate(timeout=LIMIT)
     url = f"http://127.0.0.1:{place.port}"
     assert told[-1] == f"serving on {url} — 1 model; Open WebUI: {url}/v1\n"
-    assert any("roundhouse: reload.watch: the file is not watched" in line for line in told)
+    assert any("roundhouse: models.one.max_instances: one engine per model" in line for line in told)
     assert serving.returncode == 0
     assert "Traceback" not in rest
 
