@@ -211,6 +211,7 @@ def _scraped() -> str:
     seen.evicted(model="m", reason="room")
     seen.engine_exited(model="m", expected=True)
     seen.engine_restarted(model="m")
+    seen.reloaded("applied")
     seen.conversation(model="m", outcome="saved")
     seen.prefetched(model="m", outcome="done", read=1, found=1, seconds=1.0)
     seen.switch_parts({"load": 1.0})
