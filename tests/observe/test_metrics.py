@@ -220,3 +220,12 @@ def test_g1_restarts_and_lost_records_are_counted():
     assert value(metrics, "engine_restarts_total", model="other") == 1
     assert value(metrics, "records_dropped_total", what="history") == 2
     assert value(metrics, "records_dropped_total", what="journal") == 0
+
+
+def test_e4_reloads_are_counted_by_outcome():
+    metrics = Metrics()
+    for outcome in ("applied", "applied", "failed"):
+        metrics.reloaded(outcome)
+    text = metrics.render().decode()
+    assert 'roundhouse_reloads_total{outcome="applied"} 2.0' in text
+    assert 'roundhouse_reloads_total{outcome="failed"} 1.0' in text
