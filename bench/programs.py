@@ -76,21 +76,26 @@ def stub(folder: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def roundhouse(folder: Path, engine: int) -> Iterator[Running]:
-    """With every feature on: a key, metrics, history, usage, status."""
+def roundhouse(
+    folder: Path, engine: int, name: str = "Roundhouse", python: str = sys.executable, more: str = ""
+) -> Iterator[Running]:
+    """With every feature on: a key, metrics, history, usage, status. `more` is more of its configuration."""
     from roundhouse import __version__
     from roundhouse.api.auth import hash_key
+
+    folder = folder / name.replace(" ", "-")
+    folder.mkdir()
 
     port, config, log = free_port(), folder / "roundhouse.yaml", folder / "roundhouse.log"
     config.write_text(
         f"listen: 127.0.0.1:{port}\nstate_dir: {folder / 'state'}\n"
         f"models:\n  stub: {{url: 'http://127.0.0.1:{engine}/v1', engine: openai, slots: 512, health: /v1/models}}\n"
         f"keys:\n  - {{name: bench, hash: '{hash_key('sk-bench')}'}}\n"
-        "scheduling: {queue: {per_key: 512}}\n"
+        f"scheduling: {{queue: {{per_key: 512}}}}\n{more}"
     )
-    with process([sys.executable, "-m", "roundhouse", "serve", "-c", str(config)], log) as running:
+    with process([python, "-m", "roundhouse", "serve", "-c", str(config)], log) as running:
         wait_answer(f"http://127.0.0.1:{port}/health", running, log)
-        yield Running("Roundhouse", __version__, port, "stub", (running.pid,))
+        yield Running(name, __version__, port, "stub", (running.pid,))
 
 
 def peers_python() -> Path:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from bench import decisions, programs, switching
@@ -28,7 +29,9 @@ PROXIES: dict[str, Start] = {
     "roundhouse": programs.roundhouse,
     "fastapi": programs.fastapi_httpx,
     "litellm": programs.litellm,
+    "captures": partial(programs.roundhouse, name="Roundhouse, all bodies captured", more="captures: {store: all}\n"),
 }
+"""`captures` and, by `--before`, an older Roundhouse show what observing costs."""
 STREAMS = (1, 16, 64)
 EVENTS, SPACING = 300, 10
 """A stream: 300 events of 170 bytes, 10 ms apart. Cost per event rises as events come singly: quote both."""
@@ -72,7 +75,7 @@ def relay(folder: Path, requests: int, rounds: int, only: list[str]) -> dict[str
         direct = programs.Running("direct (no proxy)", "", engine, "stub", ())
         found["direct"] = {"name": direct.name, "version": "", **measure(direct, requests, rounds)}
         for key in only:
-            fewer = requests if key == "roundhouse" else max(200, requests // 5)
+            fewer = requests if key not in {"fastapi", "litellm"} else max(200, requests // 5)
             with PROXIES[key](folder, engine) as running:
                 print(f"measuring {running.name} {running.version}", file=sys.stderr)
                 found[key] = {"name": running.name, "version": running.version, **measure(running, fewer, rounds)}
@@ -133,7 +136,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer requests, one round")
     parser.add_argument("--only", choices=("relay", "switch", "decide"))
-    parser.add_argument("--peers", default="fastapi,litellm", help="which peers besides Roundhouse")
+    parser.add_argument("--before", help="Python of an environment with an older Roundhouse, as one more peer")
+    parser.add_argument("--peers", default="captures,fastapi,litellm", help="which peers besides Roundhouse")
     parser.add_argument("--llama-server", help="llama-server program for the switch; default: as Roundhouse finds it")
     asked = parser.parse_args()
     requests, rounds = (400, 1) if asked.quick else (4000, 3)
@@ -146,6 +150,9 @@ def main() -> None:
             print(f"\n{decisions.table(costs)}\n")
         if asked.only in {None, "relay"}:
             proxies = ["roundhouse", *(p for p in asked.peers.split(",") if p)]
+            if asked.before:
+                PROXIES["before"] = partial(programs.roundhouse, name="Roundhouse before", python=asked.before)
+                proxies.append("before")
             rows = relay(folder, requests, rounds, proxies)
             found["relay"] = rows
             print(f"\n{relay_table(rows)}\n")
