@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui test-ui test-clients test-agents
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui test-ui test-clients test-agents compatibility
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -84,6 +84,9 @@ test-clients: dev  ## LangChain, litellm, llm, and Node's OpenAI and AI SDK agai
 test-agents: dev  ## Claude Code, Codex CLI and aider, headless, through Roundhouse (1.5 GB; writes docs/compatibility-agents.md)
 	scripts/agents.sh
 	ROUNDHOUSE_AGENTS=1 $(PYTHON_IN) -m pytest -s -v tests/agents
+
+compatibility: dev  ## ask every engine for every feature, and write docs/compatibility.md
+	ROUNDHOUSE_COMPATIBILITY=1 $(PYTHON_IN) -m pytest -q tests/compatibility
 
 mutants: dev  ## change the core one thing at a time, and see whether the tests notice
 	$(PYTHON_IN) scripts/mutants.py $(MUTANTS)

@@ -23,6 +23,8 @@ from roundhouse.api import media
 from roundhouse.api.admin import make_admin
 from roundhouse.api.dashboard import add_dashboard
 from roundhouse.api.engine_paths import PREFIX, QUERIED
+from roundhouse.api.key_routes import add_keys
+from roundhouse.api.reload import add_reload
 from roundhouse.api.routes import ROUTES
 from roundhouse.app import sockets
 from roundhouse.app.apis import add_routes
@@ -227,6 +229,8 @@ def routes() -> str:
     admin = make_admin(cast("House", None), __version__)
     add_routes(admin, cast("Any", None), cast("Any", None), cast("Any", None))
     add_dashboard(admin, cast("Any", None), cast("Any", None))
+    add_reload(admin, cast("Any", None), cast("Any", None))
+    add_keys(admin, cast("Any", None))
     own = [
         (f"`{_method(route)} {route.path.replace(':path', '')}`", route.description or "Says that Roundhouse runs.")
         for route in admin.routes
@@ -234,7 +238,10 @@ def routes() -> str:
     ]
     return _page(
         [
-            _head("Routes", "`/docs` shows in a browser what Roundhouse answers itself; `/openapi.json` describes it."),
+            _head(
+                "Routes",
+                "`/docs` shows in a browser what can be asked; `/openapi.json` tells it to generators of clients.",
+            ),
             "## Answered by engines",
             "The body names the model, which is loaded if need be.",
             _table(("path", "operation", "kinds of models"), relayed),

@@ -11,7 +11,9 @@ from scripts import reference
 
 from roundhouse import __version__
 from roundhouse.api.admin import make_admin
+from roundhouse.api.description import relayed
 from roundhouse.api.routes import ROUTES
+from roundhouse.app.doctor import CHECKS
 from roundhouse.cli.root import app
 from roundhouse.config.load import parse
 from roundhouse.config.section import Section
@@ -86,7 +88,7 @@ def test_metrics_are_told_with_their_labels():
 
 def test_every_route_is_told():
     described = make_admin(None, __version__).openapi()["paths"]
-    own = {f"{method.upper()} {path}" for path, methods in described.items() for method in methods}
+    own = {f"{m.upper()} {path}" for path, methods in described.items() for m in methods if path not in relayed()}
     wanted = own | {f"POST {path}" for path in ROUTES}
     assert "POST /api/v1/models/{model}/load" in wanted
     assert wanted <= set(re.findall(r"^\| `([^`]+)`", page("reference/routes.md"), re.MULTILINE))
@@ -115,6 +117,26 @@ def test_every_error_code_is_told():
     codes |= {code for _, code in failures._BY_STATUS.values()} | set(failures._CODES.values())
     assert {"internal_error", "port_taken", "engine_timeout"} <= codes
     assert {code for code in codes if f"`{code}`" not in page("reference/errors.md")} == set()
+
+
+def test_what_to_do_is_told_for_every_error_that_a_client_gets_and_every_check_of_the_doctor():
+    reference, _, _ = page("reference/errors.md").partition("## Before it serves")
+    codes = set(re.findall(r"^\| `(\w+)` \|", reference, re.MULTILINE)) - {"bad_configuration"}  # those end a command
+    assert len(codes) > 20
+    text = page("troubleshooting.md")
+    assert {code for code in codes if f"`{code}`" not in text} == set()
+    assert {check for check in CHECKS if f"| `{check}` |" not in text} == set()
+
+
+def test_every_page_is_led_to_from_another():
+    linked = {
+        (origin.parent / link.partition("#")[0]).resolve()
+        for origin in PAGES
+        for link in links(origin.read_text("utf-8"))
+    }
+    assert {
+        str(each.relative_to(ROOT)) for each in PAGES if each.parent != ROOT and each.resolve() not in linked
+    } == set()
 
 
 def test_every_header_of_ours_is_told():

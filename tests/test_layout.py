@@ -58,6 +58,7 @@ TESTED_ELSEWHERE = {
     "app/adoption.py": "tests/e2e/test_life.py; units: tests/e2e/test_original_setup.py",
     "app/doctor/finding.py": NO_LOGIC,
     "app/dashboard.py": "tests/e2e/test_dashboard.py",
+    "app/inhand.py": "tests/e2e/test_cancel.py and tests/e2e/test_dashboard.py",
     "app/hold.py": "tests/e2e/test_life.py",
     "app/house.py": WHOLE,
     "app/hub/problems.py": NO_LOGIC,

@@ -189,6 +189,21 @@ class QueueTimeout(RouterError):
     code = "queue_timeout"
 
 
+class RequestCancelled(RouterError):
+    """An operator ended the request. The status is one that no client tries again for."""
+
+    status = 499
+    type = "invalid_request_error"
+    code = "request_cancelled"
+    SAID = "This request was cancelled by an operator"
+    """How its message begins, which is what the history tells it by."""
+
+    def __init__(self, by: str) -> None:
+        """`by`: the name of the operator's key, '' where there are no keys."""
+        key = f" (key '{by}')" if by else ""
+        super().__init__(f"{self.SAID}{key}.")
+
+
 class UpstreamError(RouterError):
     """The engine did not answer as an HTTP server should: refused, died, or spoke nonsense."""
 

@@ -15,8 +15,10 @@ from roundhouse.core.model import (
     Arrived,
     Asked,
     BecameReady,
+    Cancelled,
     Claim,
     ClosingTime,
+    Cut,
     Departed,
     Device,
     Event,
@@ -51,6 +53,7 @@ from roundhouse.errors import (
     NoRoom,
     QueueFull,
     QueueTimeout,
+    RequestCancelled,
     ShuttingDown,
     TaskRefused,
     TooManyRequests,
@@ -123,6 +126,9 @@ class Box:
 
     def departs(self, ticket: int) -> None:
         self.happens(Departed(ticket))
+
+    def cancels(self, ticket: int) -> None:
+        self.happens(Cancelled(ticket, "boss"))
 
     def becomes_ready(self, instance: InstanceId, slots: int | None, seconds: float = 1.0) -> None:
         self.happens(BecameReady(instance, slots, seconds))
@@ -197,10 +203,18 @@ class Box:
             actions = actions + self.step(Tick())
         self.late = False
         self._check_fixed_point()
+        if isinstance(event, Cancelled):
+            self._check_cancelled(event, actions)
         self._note(event)
         for action in actions:
             self._note_action(action, event, before)
         self._after(event, before, actions)
+
+    def _check_cancelled(self, event: Cancelled, actions: list) -> None:
+        """Whoever waits or is answered hears of it once, and nobody else does."""
+        heard = [(type(a), a.ticket.id) for a in actions if isinstance(getattr(a, "error", None), RequestCancelled)]
+        kind = Refuse if event.ticket in self.waiting else Cut if event.ticket in self.answering else None
+        assert heard == ([(kind, event.ticket)] if kind else [])
 
     def _observe(self, event: Event, actions: list) -> None:
         """Those who tell what happens can make something of whatever happens."""
@@ -314,6 +328,9 @@ class Box:
             self.answering[action.ticket.id] = action.instance
             self.engines[action.instance].answers.add(action.ticket.id)
             self.engines[action.instance].used = self.now
+        elif isinstance(action, Cut):
+            assert event == Cancelled(action.ticket.id, "boss"), f"cut by nobody: {action}"
+            assert action.ticket.id in self.answering, f"cut what is not answered: {action}"
         elif isinstance(action, Refuse):
             assert action.ticket.id in self.waiting, f"answered twice or after it left: {action}"
             self._check_refusal(action, event, before)
@@ -469,6 +486,8 @@ class Box:
             assert failed_now or self.backoff.get(ticket.model, 0.0) > self.now
             assert error.retry_after is not None
             assert error.retry_after > 0
+        elif isinstance(error, RequestCancelled):
+            assert event == Cancelled(ticket.id, "boss")
         elif isinstance(error, UnknownModel):
             assert ticket.model not in self.configured
         elif isinstance(error, QueueFull):

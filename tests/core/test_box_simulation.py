@@ -107,6 +107,11 @@ class BoxMachine(RuleBasedStateMachine):
     def a_client_leaves(self, pick):
         self.box.departs(sorted(self.box.waiting)[pick % len(self.box.waiting)])
 
+    @rule(pick=PICK)
+    def an_operator_cancels(self, pick):
+        """Whoever it is: one that waits, that is answered, or that has ended."""
+        self.box.cancels(pick % (self.box.tickets + 1))
+
     @precondition(lambda self: self.box.answering)
     @rule(pick=PICK)
     def an_answer_ends(self, pick):

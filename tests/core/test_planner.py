@@ -8,7 +8,9 @@ import pytest
 
 from roundhouse.core.model import (
     Asked,
+    Cancelled,
     ClosingTime,
+    Cut,
     Device,
     Fleet,
     Found,
@@ -32,6 +34,7 @@ from roundhouse.errors import (
     NoRoom,
     QueueFull,
     QueueTimeout,
+    RequestCancelled,
     ShuttingDown,
     TaskRefused,
     TooManyRequests,
@@ -890,3 +893,45 @@ def test_d5_a_greedy_key_hears_of_its_own_limit_first():
     story.asks(2, "alpha", key="ann") << nothing
     story.asks(3, "alpha", key="ann") << refuse(3, TooManyRequests, "per_key")
     story.asks(4, "alpha", key="bob") << refuse(4, QueueFull, "queue.limit")
+
+
+# --- H: an operator cancels a request ---
+
+
+def test_h_a_cancelled_request_that_waits_is_refused_and_its_load_given_up():
+    with two() as story:
+        story.asks(1, "alpha") << start(1, "alpha")
+        story >> Cancelled(1, "boss") << refuse(1, RequestCancelled, "by an operator (key 'boss')")
+        story >> Cancelled(1) << nothing
+        story >> done(1) << nothing
+        story.after(10.0) << stop(1, "alpha", "nobody waits for it any more")
+
+
+def test_h_a_cancelled_answer_is_cut_and_keeps_its_slot_until_it_has_departed():
+    with loaded(two()) as story:
+        story.asks(1, "alpha") << grant(1, 1)
+        ticket = story.fleet.granted[1].ticket
+        story.asks(2, "alpha") << nothing
+        story >> Cancelled(1)
+        (cut,) = story.hears()
+        assert isinstance(cut, Cut)
+        assert (cut.ticket, cut.error.message) == (ticket, "This request was cancelled by an operator.")
+        assert story.fleet.use[1].active == 1
+        story >> done(1) << grant(2, 1)
+
+
+def test_h_who_waits_behind_a_cancelled_request_moves_up_at_once():
+    with box(ModelSpec("alpha", claim=SIX), ModelSpec("beta", claim=SIX), ModelSpec("gamma", claim=SIX)) as story:
+        story.asks(1, "alpha") << start(1, "alpha")
+        story >> ready(1) << grant(1, 1)
+        story.asks(2, "beta") << nothing
+        story.asks(3, "gamma") << nothing
+        story >> Cancelled(2) << refuse(2, RequestCancelled)
+        story >> done(1) << stop(1, "alpha", "room for gamma")
+
+
+def test_h_what_is_not_there_can_be_cancelled():
+    with loaded(two()) as story:
+        story >> done(900) << nothing
+        story >> Cancelled(900) << nothing
+        story >> Cancelled(77) << nothing

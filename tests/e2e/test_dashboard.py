@@ -52,6 +52,21 @@ async def test_who_waits_is_told_with_place_and_reason(house):
     assert told["loads"]["org/slow"]["expected_s"] > 0
     empty = (await api.get("/api/v1/queue")).json()
     assert (empty["waiting"], empty["total"], empty["loads"]) == ([], 0, {})
+    assert empty["answering"] == []
+
+
+async def test_memory_as_reckoned_and_as_measured(house):
+    api = house.api
+    assert (await api.chat("one")).status == 200
+    told = await until(lambda: with_measure(api))
+    assert told["estimate"] == {"ram": 600 << 20}
+    assert 0 < told["measured"]["ram"] < 600 << 20
+    assert set((await api.get("/api/v1/queue")).json()["holders"]) <= {"ram"}
+
+
+async def with_measure(api):
+    told = (await api.get("/api/v1/state")).json()["models"]["one"]
+    return told if told["measured"].get("ram") else None
 
 
 async def test_past_requests_are_filtered_and_continued(house):
@@ -76,9 +91,13 @@ async def test_past_requests_are_filtered_and_continued(house):
     rest = await of(f"model=one&before={first[0]['at']!r}")
     assert [r["id"] for r in first + rest] == [r["id"] for r in mine]
     assert await of("key=nobody") == []
+    assert await of("waited=0&model=one&limit=1") == first
+    assert await of("waited=3600") == []
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "outcome=maybe", "before=yesterday"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "limit=x", "outcome=maybe", "before=yesterday", "waited=-1"]
+)
 async def test_bad_filters_are_told(house, query):
     reply = await house.api.get(f"/api/v1/requests?{query}")
     assert reply.status == 400

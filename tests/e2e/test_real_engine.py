@@ -134,6 +134,26 @@ async def test_a8_a_client_that_leaves_frees_its_slot(house, stream):
     await busy_slots(engine, at_most=0)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_h_a_cancelled_answer_frees_its_slot_and_its_client_is_told(house, stream):
+    assert (await house.api.chat("endless")).status == 200
+    words = psutil.Process((await house.api.model("endless"))["pid"]).cmdline()
+    engine = Api(int(words[words.index("--port") + 1]))
+    name = f"cancel-{stream}"
+    endless = {"max_tokens": -1, "ignore_eos": True, "headers": {"x-request-id": name}}
+    asking = asyncio.get_running_loop().create_task(house.api.chat("endless", **endless, stream=stream))
+    await busy_slots(engine, at_least=1)
+    told = (await house.api.get(f"/api/v1/requests/{name}")).json()
+    assert (told["state"], told["model"]) == ("answering", "endless")
+    assert (await house.api.post(f"/api/v1/requests/{name}/cancel")).json()["cancelled"] == "answering"
+    reply = await asking
+    assert reply.status == (200 if stream else 499)
+    assert "request_cancelled" in reply.body.decode()
+    await busy_slots(engine, at_most=0)
+    answer = await asyncio.to_thread(house.client.chat.completions.create, model="endless", messages=HI, max_tokens=3)
+    assert answer.choices[0].message.content
+
+
 async def busy_slots(engine, at_least=0, at_most=9):
     async with asyncio.timeout(30):
         while True:

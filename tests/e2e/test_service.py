@@ -173,6 +173,21 @@ def nothing_left(home: Home) -> list[str]:
     return [*ours, *listed.split("\n")] if listed else ours
 
 
+def test_e4_systemctl_reload_applies_the_configuration(installed):
+    home, model = installed
+    pid = model.pid
+    two = home.model("two")
+    home.write({"one": model.config, "two": two.config}, reload={"watch": False})
+    systemctl("reload", home.service)
+    until(lambda: home.chat("two") == 200, "the new model answers")
+    home.write({"one": model.config | {"env": {"X": "1"}}}, reload={"watch": False})
+    systemctl("reload", home.service)
+    until(lambda: gone(pid), "the engine with the old settings is gone")
+    until(lambda: home.chat("two") == 404, "the model that was taken out is unknown")
+    assert home.chat("one") == 200
+    assert shown(home.service, "ActiveState") == "active"
+
+
 class Clients:
     """Threads that ask all the time, each request on a connection of its own."""
 

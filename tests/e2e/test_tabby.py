@@ -125,6 +125,52 @@ async def test_a_model_that_somebody_else_unloads_is_loaded_again(place):
         assert "somebody else" in running.log()
 
 
+async def reconfigure(running, place, change) -> dict:
+    """Changes models in the file and applies it."""
+    config = json.loads(place.file.read_text())
+    change(config["models"])
+    place.file.write_text(json.dumps(config | {"reload": {"watch": False}}))
+    return (await running.api.post("/api/v1/reload")).json()
+
+
+async def test_e4_a_changed_model_is_loaded_anew_in_the_process_that_stays(place):
+    checkout = lay_out(place)
+    with Running(place) as running:
+        assert (await running.api.chat("one")).status == 200
+        applied = await reconfigure(running, place, lambda models: models["one"]["tabby"].update(cache_mode="Q4"))
+        assert applied["restarts"] == ["one"]
+        assert (await running.api.chat("one")).status == 200
+        assert [note["asked"]["cache_mode"] for note in told(checkout, "loading")] == ["Q8", "Q4"]
+        assert len(told(checkout, "start")) == 1
+        applied = await reconfigure(running, place, lambda models: models["two"].update(description="the other"))
+        assert applied["restarts"] == []
+        assert len(told(checkout, "loading")) == 2
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_e4_a_process_that_is_configured_otherwise_ends_and_the_new_one_comes_after_it(place, loaded):
+    checkout = lay_out(place)
+    with Running(place) as running:
+        assert (await running.api.chat("one")).status == 200
+        if not loaded:
+            assert (await running.api.post("/api/v1/models/one/unload")).status == 200
+        first = Watched(told(checkout, "start")[0]["pid"])
+        applied = await reconfigure(
+            running, place, lambda models: [model.update(env={"X": "1"}) for model in models.values()]
+        )
+        assert applied["restarts"] == (["one"] if loaded else [])
+        reply = await running.api.chat("two")
+        assert reply.status == 200, running.log()
+        assert first.gone(within=5.0)
+        first.close()
+        assert len(told(checkout, "start")) == 2
+        second = Watched(told(checkout, "start")[1]["pid"])
+        assert (await reconfigure(running, place, lambda models: models.clear()))["applied"]
+        assert second.gone(within=20.0), running.log()
+        second.close()
+        assert "Traceback" not in running.log()
+
+
 async def test_an_unload_that_hangs_ends_the_process(place, monkeypatch):
     monkeypatch.setattr(effects, "UNLOAD_LIMIT", 0.3)
     checkout = lay_out(place, hang_unload=True)

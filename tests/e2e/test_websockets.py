@@ -110,6 +110,35 @@ async def test_a8_a_client_that_vanishes_gives_its_place_back(house):
     await idle(house)
 
 
+async def test_h_a_cancelled_one_is_closed_with_the_reason_and_its_engine_hears_of_it(house):
+    before = len(house.warm.notes("closed"))
+    async with opened(house, additional_headers={"x-request-id": "open"}) as socket:
+        await socket.send("hello")
+        await socket.recv()
+        assert (await house.api.post("/api/v1/requests/open/cancel")).json()["cancelled"] == "answering"
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+    assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "This request was cancelled by an operator.")
+    await house.warm.until("closed", before + 1)
+    await idle(house)
+
+
+async def test_h_one_that_waits_is_refused(house):
+    async def open_it():
+        async with opened(house, "/upstream/cold/ws", additional_headers={"x-request-id": "waits"}):
+            pass
+
+    opening = asyncio.get_running_loop().create_task(open_it())
+    async with asyncio.timeout(LIMIT):
+        while (await house.api.get("/api/v1/requests/waits")).json().get("state") != "waiting":
+            await asyncio.sleep(0.01)
+    assert (await house.api.post("/api/v1/requests/waits/cancel")).json()["cancelled"] == "waiting"
+    with pytest.raises(InvalidStatus) as caught:
+        await opening
+    assert caught.value.response.status_code == 499
+    await idle(house, "cold")
+
+
 async def test_e6_a_client_that_does_not_read_holds_the_engine_back(house):
     before = len(house.warm.notes("flooded"))
     async with opened(house, max_queue=1) as socket:

@@ -123,10 +123,15 @@ async def test_g5_what_was_decided_can_be_played_again(place):
     with Running(place) as running:
         for model in ("one", "two", "one"):
             assert (await running.api.chat(model)).status == 200
+        fake = {"endless": True, "delay": 0.01}
+        async with running.api.stream("one", fake=fake, headers={"x-request-id": "mine"}) as answer:
+            await answer.until("xxxx")
+            assert (await running.api.post("/api/v1/requests/mine/cancel")).status == 200
+            await answer.events()
         running.terminate()
         running.wait()
         shown = run("replay", "--config", str(place.file), "--json")
         assert shown.code == 0, shown.out
         told = json.loads(shown.out)
         assert told["difference"] is None
-        assert told["decisions"] >= 8  # three starts, two stops, three grants
+        assert told["decisions"] >= 10  # three starts, two stops, four grants, and one answer that was cut

@@ -113,8 +113,8 @@ async def test_g5_requests_are_found_by_what_they_are(store):
     for each in requests:
         store.record_request(each)
 
-    async def found(model=None, key=None, ok=None, before=None, limit=10):
-        return [each.id for each in await store.find_requests(model, key, ok, before, limit)]
+    async def found(model=None, key=None, ok=None, before=None, limit=10, waited=None):
+        return [each.id for each in await store.find_requests(model, key, ok, before, limit, waited)]
 
     assert await found() == ["r3", "r2", "r1", "r0"]
     assert await found(model="beta") == await found(key="ann") == ["r1"]
@@ -123,6 +123,19 @@ async def test_g5_requests_are_found_by_what_they_are(store):
     assert await found(before=NOW + 2) == ["r1", "r0"]
     assert await found(limit=2) == ["r3", "r2"]
     assert await found(model="beta", ok=False) == []
+
+
+async def test_g5_requests_are_found_by_how_long_they_waited(store):
+    quick, turn, load_, left = (request(n, at=NOW + n) for n in range(4))
+    quick = quick._replace(queue_s=0.1, load_s=0.1, total_s=60.0, service_s=59.8)
+    turn = turn._replace(queue_s=2.0, load_s=None, total_s=3.0, service_s=1.0)
+    load_ = load_._replace(queue_s=0.5, load_s=0.5, total_s=3.0, service_s=2.0)
+    left = left._replace(queue_s=0.0, load_s=0.0, total_s=5.0, service_s=None)  # before it came to an engine
+    for each in (quick, turn, load_, left):
+        store.record_request(each)
+    found = await store.find_requests(None, None, None, None, 10, 1.0)
+    assert found == [left, load_, turn]
+    assert await store.find_requests(None, None, None, None, 10, 4.0) == [left]
 
 
 async def test_g5_loads_keep_their_reason_and_stages(store):

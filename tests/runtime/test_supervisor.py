@@ -11,6 +11,7 @@ import pytest
 from roundhouse.core.model import (
     Asked,
     BecameReady,
+    Cancelled,
     ClosingTime,
     Device,
     Exited,
@@ -26,7 +27,7 @@ from roundhouse.core.model import (
     Ticket,
     Want,
 )
-from roundhouse.errors import LoadFailed, QueueTimeout
+from roundhouse.errors import LoadFailed, QueueTimeout, RequestCancelled
 from roundhouse.runtime.supervisor import Supervisor
 from tests.support.virtual_loop import run_virtually
 
@@ -289,3 +290,90 @@ async def test_e5_closing_time_settles_who_waits():
         assert await lease.wait()
         assert lease.error is not None
         assert lease.error.code == "shutting_down"
+
+
+# --- an operator cancels a request ---
+
+
+@virtual
+async def test_h_a_cancelled_answer_ends_its_task_with_the_error_and_nothing_of_the_cancelling_is_left():
+    scene = Scene()
+    scene.supervisor.post(Found(1, "alpha", 7, 1, ready=True))
+
+    async def client():
+        async with scene.lease("alpha") as lease:
+            for _ in range(2):  # the second time changes nothing
+                scene.loop.call_soon(scene.supervisor.post, Cancelled(lease.ticket.id, "boss"))
+            await asyncio.sleep(60)
+
+    with pytest.raises(RequestCancelled, match=r"key 'boss'"):
+        await client()
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0)
+    assert not scene.supervisor.fleet.granted
+    assert scene.supervisor.fleet.use[1].active == 0
+
+
+@virtual
+async def test_h_an_answer_that_was_complete_stands():
+    scene = Scene()
+    scene.supervisor.post(Found(1, "alpha", 7, 1, ready=True))
+    async with scene.lease("alpha") as lease:
+        scene.supervisor.post(Cancelled(lease.ticket.id))
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0)
+
+
+@virtual
+async def test_h_another_error_of_the_same_moment_is_not_what_is_told():
+    scene = Scene()
+    scene.supervisor.post(Found(1, "alpha", 7, 1, ready=True))
+
+    async def client():
+        async with scene.lease("alpha") as lease:
+            scene.supervisor.post(Cancelled(lease.ticket.id))
+            raise LoadFailed("its engine has just ended")
+
+    with pytest.raises(RequestCancelled):
+        await client()
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0)
+
+
+@virtual
+async def test_h_cancelled_as_it_is_granted_it_is_not_sent():
+    scene = Scene()
+    sent = []
+
+    async def client():
+        async with scene.lease("alpha") as lease:
+            await lease.wait(60)
+            sent.append(lease.result())
+
+    task = scene.loop.create_task(client())
+    await asyncio.sleep(1)
+    (number,) = scene.supervisor.leases
+    scene.supervisor.post(BecameReady(1, 1, 1.0))
+    scene.supervisor.post(Cancelled(number))
+    with pytest.raises(RequestCancelled):
+        await task
+    assert not sent
+
+
+@virtual
+async def test_a8_a_client_that_leaves_as_its_request_is_cancelled_is_not_kept():
+    scene = Scene()
+    scene.supervisor.post(Found(1, "alpha", 7, 1, ready=True))
+
+    async def client():
+        async with scene.lease("alpha"):
+            await asyncio.sleep(60)
+
+    task = scene.loop.create_task(client())
+    await asyncio.sleep(1)
+    (number,) = scene.supervisor.leases
+    scene.supervisor.post(Cancelled(number))
+    task.cancel()
+    with pytest.raises(RequestCancelled):
+        await task
+    assert not scene.supervisor.fleet.granted

@@ -15,11 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.support.gguf_files import write_tiny_chat
 from tests.support.house import Place, Running, free_port
 from tests.support.openwebui import a_browser
 
 WANTED = bool(os.environ.get("ROUNDHOUSE_UI"))
-SMOL, GEMMA, BROKEN = "smollm2-135m", "gemma3-270m", "broken"
+SMOL, GEMMA, BROKEN, ENDLESS = "smollm2-135m", "gemma3-270m", "broken", "endless"
+AXE = Path(__file__).parents[2] / ".cache/openwebui/browser/axe_playwright_python"
 PATIENCE = 60_000
 """Milliseconds that the browser waits for what is to be seen."""
 
@@ -60,8 +62,13 @@ def box():
     port, chats = free_port(), {name: demo["models"][name] for name in (SMOL, GEMMA)}
     for model in chats.values():
         model |= {"port": port, "preload": False, "set": model.get("set", {}) | {"max_tokens": 24}}
+    tiny = place.folder / "endless.gguf"
+    write_tiny_chat(tiny, "endless", n_ctx=65536)
+    endless = {"path": str(tiny), "memory": "100MiB", "context": 65536, "slots": 1, "args": ["--threads", 1]}
     place.write(
-        {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}},
+        {**chats, BROKEN: {"path": str(broken), "memory": "100MiB"}, ENDLESS: endless},
+        captures={"store": "all"},
+        reload={"watch": False},
         devices={"ram": "16GiB"},
         scheduling={"linger": "0s"},
         engines={"llamacpp": {"binary": str(server)}},
@@ -71,11 +78,14 @@ def box():
         gate.unlink(missing_ok=True)
 
 
-def ask(box, method: str, path: str, body: object = None):
+def ask(box, method: str, path: str, body: object = None, headers=None):
     connection = http.client.HTTPConnection("127.0.0.1", box.place.port, timeout=120)
     try:
         connection.request(
-            method, path, None if body is None else json.dumps(body), {"content-type": "application/json"}
+            method,
+            path,
+            None if body is None else json.dumps(body),
+            {"content-type": "application/json", **(headers or {})},
         )
         reply = connection.getresponse()
         return reply.status, json.loads(reply.read())
@@ -90,6 +100,13 @@ def until(found):
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.05)
     return value
+
+
+def barriers(page) -> list[tuple[str, str]]:
+    """What axe finds serious: its rule, and the first element of each."""
+    page.evaluate(next(AXE.rglob("axe.min.js")).read_text("utf-8"))
+    found = page.evaluate("axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)))")
+    return [(each["id"], each["nodes"][0]["html"]) for each in found]
 
 
 @pytest.fixture(scope="session")

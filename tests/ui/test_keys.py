@@ -8,6 +8,7 @@ import pytest
 
 from roundhouse.api.auth import hash_key
 from tests.support.house import Place, Running, Scripted
+from tests.ui.conftest import barriers
 
 
 @pytest.fixture
@@ -37,6 +38,16 @@ def test_a_wrong_key_is_told_and_the_right_one_is_kept(keyed, opened):
     page.reload()
     page.locator("#link.live").wait_for()
     assert page.evaluate("Object.keys(localStorage)") == []
+
+
+def test_keys_are_listed_with_what_they_may_and_have_used(keyed, opened):
+    page = opened(f"{keyed.url}#settings")
+    page.get_by_label("Key", exact=True).fill("sk-boss")
+    page.keyboard.press("Enter")
+    for name, may in (("boss", "admin"), ("guest", "ask")):
+        page.get_by_role("row").filter(has_text=name).filter(has_text=may).wait_for()
+    assert "sk-" not in page.locator("main").inner_text()
+    assert barriers(page) == []
 
 
 def test_a_key_that_may_not_manage_sees_models_and_is_told(keyed, opened):

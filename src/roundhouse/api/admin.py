@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from roundhouse.api.description import describe
 from roundhouse.api.pages import add_pages, prefers_pages
 from roundhouse.dialects.failures import error_body
 from roundhouse.errors import BadRequest, MethodNotAllowed, NotFound, RouterError, Unforeseen
@@ -91,6 +92,7 @@ def make_admin(house: House, version: str) -> FastAPI:
     _public(app, house)
     _operator(app, house)
     add_pages(app)
+    describe(app)
     return app
 
 

@@ -25,9 +25,22 @@ class Dashboard(Protocol):
         """Who waits, and for what; the loads under way."""
 
     async def requests(
-        self, *, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+        self,
+        *,
+        model: str | None,
+        key: str | None,
+        ok: bool | None,
+        before: float | None,
+        waited: float | None,
+        limit: int,
     ) -> list[dict[str, Any]]:
-        """Past requests, newest first; `before` in seconds since the epoch."""
+        """Past requests, newest first; `before` in seconds since the epoch, `waited` in seconds."""
+
+    async def request(self, request: str) -> dict[str, Any]:
+        """A request as it is now, or as the history has it; raises NotFound."""
+
+    async def cancel(self, request: str, by: str) -> dict[str, Any]:
+        """Ends a request; raises NotFound, Conflict."""
 
     def model(self, name: str) -> dict[str, Any]:
         """Settings, facts and command line; raises UnknownModel."""
@@ -48,15 +61,16 @@ class House(Protocol):
 def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
     """Adds the routes."""
 
-    def require(request: Request) -> None:
+    def require(request: Request) -> Caller:
         caller = house.identify(request)
         if request.method != "GET":
             house.guard.admin(request.method, request.scope["headers"], caller)
         caller.require_manage()
+        return caller
 
     @app.get("/api/v1/queue", tags=["admin"])
     async def queue(request: Request) -> Response:
-        """Every waiting request with its place and the reason, and the loads under way."""
+        """Every waiting request with its place and the reason, those being answered, and the loads under way."""
         require(request)
         return Json(dashboard.queue())
 
@@ -67,12 +81,30 @@ def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
         key: str | None = None,
         outcome: Outcome | None = None,
         before: float | None = None,
+        waited: Annotated[float | None, Query(ge=0)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> Response:
-        """Past requests, newest first. `before` (seconds since the epoch) continues a list."""
+        """Past requests, newest first. `before` (seconds since the epoch) continues a list, `waited` is in seconds."""
         require(request)
         ok = None if outcome is None else outcome == "ok"
-        return Json({"requests": await dashboard.requests(model=model, key=key, ok=ok, before=before, limit=limit)})
+        found = await dashboard.requests(model=model, key=key, ok=ok, before=before, waited=waited, limit=limit)
+        return Json({"requests": found})
+
+    @app.get("/api/v1/requests/{id:path}", tags=["admin"])
+    async def request_(request: Request, id: str) -> Response:  # noqa: A002  # the path's own name
+        """A request as it is now (`state` waiting or answering), or as it ended, with its `outcome`."""
+        require(request)
+        return Json(await dashboard.request(id))
+
+    @app.post("/api/v1/requests/{id:path}/cancel", tags=["admin"])
+    async def cancel(request: Request, id: str) -> Response:  # noqa: A002  # as above
+        """Ends a request that waits or is being answered: its client gets the error `request_cancelled`.
+
+        404 for one that is not known, 409 for one that has ended. For admin keys.
+        """
+        caller = require(request)
+        caller.require_admin()
+        return Json(await dashboard.cancel(id, caller.name))
 
     @app.get("/api/v1/config", tags=["admin"])
     async def settings(request: Request) -> Response:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from roundhouse.config.models import ModelConfig
-    from roundhouse.core.model import Fleet, ModelState
+    from roundhouse.core.model import Claim, Fleet, InstanceId, ModelState
     from roundhouse.ports import Endpoint, ModelFacts
+
+    Held = Mapping[InstanceId, Mapping[str, int]]
 
 OPENAI_STATUS = {
     "ready": "loaded",
@@ -91,15 +93,17 @@ def virtual_entry(config: ModelConfig, is_loaded: Callable[[str], bool]) -> dict
     }
 
 
-def model_state(fleet: Fleet, state: ModelState, now: float) -> dict[str, Any]:
-    """One model in `/health`."""
+def model_state(fleet: Fleet, state: ModelState, now: float, held: Held | None = None) -> dict[str, Any]:
+    """One model in `/health`; `held`: bytes by instance and device, as last measured."""
     instance = state.instance
     active = fleet.use[instance.id].active if instance else 0
     error = state.failure.reason if state.failure is not None and instance is None else None
     found: dict[str, Any] = {
         "state": word(state),
         "engine": None,
-        "device": {d: size for d, size in (instance.claim if instance else state.claim).items() if not is_seat(d)},
+        "device": _memory(instance.claim if instance else state.claim),
+        "estimate": _memory(state.claim),
+        "measured": dict((held or {}).get(instance.id, {})) if instance else {},
         "since": round(now - instance.since, 3) if instance else None,
         "active": active,
         "waiting": len(state.queue),
@@ -117,6 +121,10 @@ def model_state(fleet: Fleet, state: ModelState, now: float) -> dict[str, Any]:
     return found
 
 
+def _memory(claim: Claim) -> dict[str, int]:
+    return {device: size for device, size in claim.items() if not is_seat(device)}
+
+
 def health(
     fleet: Fleet,
     engines: Mapping[str, str | None],
@@ -125,11 +133,12 @@ def health(
     version: str,
     uptime: float,
     now: float,
+    held: Held | None = None,
 ) -> dict[str, Any]:
-    """`GET /health` (spec H). `engines` by model, `endpoints` of those that run."""
+    """`GET /health` (spec H). `engines` by model, `endpoints` of those that run, `held` as for `model_state`."""
     models = {}
     for name, state in fleet.models.items():
-        models[name] = model_state(fleet, state, now) | {"engine": engines.get(name)}
+        models[name] = model_state(fleet, state, now, held) | {"engine": engines.get(name)}
     degraded = any(m["state"] == "failed" for m in models.values())
     return {
         "status": "degraded" if degraded else "healthy",

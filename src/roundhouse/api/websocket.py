@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 QUIET: Final = 30.0
 """Seconds without a message after which a WebSocket is closed when its model has to leave."""
-_FAILED, _RESTARTS = 1011, 1012  # RFC 6455 §7.4.1, and its registry
+_UNWANTED, _FAILED, _RESTARTS = 1008, 1011, 1012  # RFC 6455 §7.4.1, and its registry
+_ACCEPTED = 101
 _UNSENDABLE: Final = frozenset({1005, 1006, 1015})
 _HANDSHAKE: Final = b"sec-websocket-"
 _STAYS_HERE: Final = frozenset(
@@ -56,7 +57,11 @@ class WebSocketPass:
                 record.status, record.error = declined.answer_status, declined.message
                 await _decline(send, declined)
             except RouterError as error:
+                accepted = record.status == _ACCEPTED
                 record.status, record.error = error.status, error.message
+                if accepted:  # an operator cancelled it
+                    await send({"type": "websocket.close", "code": _UNWANTED, "reason": error.message[:100]})
+                    return
                 await send_error(_refusal(send), error, [(b"x-request-id", record.id.encode("latin-1"))])
             except asyncio.CancelledError:  # the time for running answers is over (spec E5)
                 record.status = ShuttingDown.status
@@ -85,7 +90,7 @@ class WebSocketPass:
             passing.past_the_desk(grant, computed=True),
             connect(endpoint, target, headers, scope.get("subprotocols", ())) as engine,
         ):
-            passed.record.status = 101
+            passed.record.status = _ACCEPTED
             await send({"type": "websocket.accept", "subprotocol": engine.subprotocol})
             talk = _Talk(engine, receive, send)
             code, reason = await talk.run(lambda: self._must_leave(grant), self._quiet)

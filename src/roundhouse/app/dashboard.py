@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from roundhouse.core.model import Phase
-from roundhouse.core.turns import place_in_queue
-from roundhouse.core.waiting import expected_load, explain
+from roundhouse.app.inhand import InHand
 from roundhouse.errors import UnknownModel
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from roundhouse.observe.store import Store
     from roundhouse.runtime.supervisor import Supervisor
 
-MOST_WAITING = 500
-"""Waiting requests that are told one by one: each reason is worked out anew, on the loop that answers everybody."""
 _FACTS = ("format", "architecture", "name", "weights", "context", "quantisation", "layers", "vocabulary", "vision")
 
 
@@ -37,45 +33,34 @@ class Dashboard:
         self.config = config
         self._supervisor = supervisor
         self._store = store
+        self._in_hand = InHand(supervisor, store)
         self._about = about
         self._secrets = secrets
 
     def queue(self) -> dict[str, Any]:
-        """Who waits, the longest first; loads with seconds since they began and as expected."""
-        fleet, now = self._supervisor.fleet, self._supervisor.now()
-        waiting = []
-        total = 0
-        loads = {}
-        for name, state in fleet.models.items():
-            if state.instance is not None and state.instance.phase is Phase.STARTING:
-                loads[name] = {
-                    "elapsed_s": round(now - state.instance.started, 1),
-                    "expected_s": round(expected_load(state), 1),
-                }
-            total += len(state.queue)
-            ordered = sorted(state.queue, key=lambda ticket, state=state: place_in_queue(state, ticket))  # type: ignore[misc]
-            waiting += [(ticket, place) for place, ticket in enumerate(ordered, 1)]
-        waiting.sort(key=lambda one: one[0].arrived)
-        told = [
-            {
-                "ticket": ticket.id,
-                "model": ticket.model,
-                "place": place,
-                "waited_s": round(now - ticket.arrived, 1),
-                "key": ticket.key,
-                "task": ticket.task,
-                "why": [text for text in explain(fleet, ticket, now).details if text != ticket.model],
-            }
-            for ticket, place in waiting[:MOST_WAITING]
-        ]
-        pinned = [name for name, state in fleet.models.items() if state.spec.pinned]
-        return {"waiting": told, "total": total, "loads": loads, "pinned": pinned}
+        """Who waits, who is answered, what loads."""
+        return self._in_hand.queue()
+
+    async def request(self, request: str) -> dict[str, Any]:
+        """One request as it is now, or was."""
+        return await self._in_hand.one(request)
+
+    async def cancel(self, request: str, by: str) -> dict[str, Any]:
+        """Ends a request."""
+        return await self._in_hand.cancel(request, by)
 
     async def requests(
-        self, *, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+        self,
+        *,
+        model: str | None,
+        key: str | None,
+        ok: bool | None,
+        before: float | None,
+        waited: float | None,
+        limit: int,
     ) -> list[dict[str, Any]]:
         """Past requests, newest first."""
-        found = await self._store.find_requests(model, key, ok, before, limit)
+        found = await self._store.find_requests(model, key, ok, before, limit, waited)
         return [request._asdict() for request in found]
 
     def model(self, name: str) -> dict[str, Any]:

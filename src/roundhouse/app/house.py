@@ -247,7 +247,6 @@ class House:
         """Has another configuration hold from now on. Nothing is awaited in here, so nobody sees half of it."""
         former, config = self.config, lineup.config
         self._secrets.add(*(m.api_key.get_secret_value() for m in config.models.values() if m.api_key is not None))
-        lives = [life.runnable.launcher for life in self.effects.lives.values()]
         retired = self.lineup.become(lineup, set(self.supervisor.fleet.instances.values()))
         self.config = self._gateway.config = self._dashboard.config = config
         self.catalog.set(config.models)
@@ -258,8 +257,7 @@ class House:
         for staying in retired:
             staying.kept.stays = False
             self._retired.append(staying)
-            if staying.kept not in lives:
-                self._tasks.spawn(staying.kept.close(staying.grace, leave=False), "end of a process that stayed")
+            self._tasks.spawn(staying.kept.retire(staying.grace), "end of a process that stayed")
         for model in config.models.values():
             known = former.models.get(model.id)
             if model.preload and (known is None or not known.preload):
@@ -318,8 +316,9 @@ class House:
                 endpoints[instance.model] = endpoint
         now = self.supervisor.now()
         uptime = time.monotonic() - self._started
+        held = self._survey.last.ours if self._survey.last is not None else {}
         found = state.health(
-            fleet, self.lineup.engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now
+            fleet, self.lineup.engines, endpoints, version=roundhouse.__version__, uptime=uptime, now=now, held=held
         )
         if (last := self.reloader.last) is not None:
             found["configuration"] = last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from roundhouse.app.specs import engine_of, process_identity
+from roundhouse.app.specs import engine_of, port_of, process_identity
 from roundhouse.launchers.attached import AttachedLauncher
 from roundhouse.launchers.kept import Kept
 
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Staying:
-    """A process that stays while models come and go, how it is recognised, and the seconds that its end may take."""
+    """A process that stays while models come and go.
+
+    Attributes:
+        identity: how it is recognised.
+        grace: seconds that its end may take.
+        port, unit: what no other process can have meanwhile.
+    """
 
     kept: Kept
     identity: str
     grace: float
+    port: int | None
+    unit: str | None
 
 
 class Launchers:
@@ -46,12 +54,13 @@ class Launchers:
             return launcher
         name = loads.process(model)
         if name not in self.staying:
-            identity, former = process_identity(model, name), self._former.get(name)
+            identity, port, unit = process_identity(model, name), port_of(model), model.service
+            former = self._former.get(name)
             if former is not None and former.identity == identity:
                 self.staying[name] = former
             else:
-                kept = Kept(launcher, former.kept if former is not None else None)
-                self.staying[name] = Staying(kept, identity, engine.stop_grace)
+                in_place = [f.kept for f in self._former.values() if f.port == port or (unit and f.unit == unit)]
+                self.staying[name] = Staying(Kept(launcher, in_place), identity, engine.stop_grace, port, unit)
         return self.staying[name].kept
 
     def _plain(self, model: ModelConfig) -> Launcher:

@@ -10,6 +10,7 @@ import orjson
 from roundhouse.core.chronicle import Chronicle, Kind
 from roundhouse.core.obstacles import obstacles
 from roundhouse.core.room import candidates
+from roundhouse.core.waiting import tickets_of
 from roundhouse.errors import NotFound
 from roundhouse.observe.store import NoteRow, Request
 from roundhouse.observe.why import LOOK_BACK, of_model, of_request
@@ -74,14 +75,11 @@ class Reasons:
     def _live(self, request: str) -> tuple[Request, list[dict[str, object]] | None] | None:
         """A request that waits or is being answered, with what it waits for; None if it is neither."""
         fleet, now = self._fleet, self._clock()
-        waiting = (t for name in set(fleet.queued.values()) for t in fleet.models[name].queue)
-        for ticket in waiting:
-            if ticket.request == request:
-                order = [state.spec.id for state, _ in candidates(fleet, now)]
-                return self._unended(ticket, "", now), obstacles(fleet, fleet.models[ticket.model], now, order)
-        for granted in fleet.granted.values():
-            if granted.ticket.request == request:
-                return self._unended(granted.ticket, fleet.instances.get(granted.instance, ""), now), None
+        for ticket, granted in tickets_of(fleet, request):
+            if granted is not None:
+                return self._unended(ticket, fleet.instances.get(granted.instance, ""), now), None
+            order = [state.spec.id for state, _ in candidates(fleet, now)]
+            return self._unended(ticket, "", now), obstacles(fleet, fleet.models[ticket.model], now, order)
         return None
 
     def _unended(self, ticket: Ticket, model: str, now: float) -> Request:

@@ -10,6 +10,7 @@ import typer
 import roundhouse
 from roundhouse.cli import (
     bench,
+    cancel,
     captures,
     chat,
     check,
@@ -51,6 +52,7 @@ for group in (
     status,
     top,
     why,
+    cancel,
     replay,
     captures,
     models,

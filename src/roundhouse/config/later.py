@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 def not_yet(config: Config) -> tuple[str, ...]:
     """One sentence for each setting that was written and has no effect in this version."""
-    return (*_top(config), *(text for model in config.models.values() for text in _model(model)))
-
-
-def _top(config: Config) -> Iterator[str]:
-    if "reload" in config.model_fields_set and config.reload.watch:
-        yield "reload.watch: the file is not watched in this version; restart to apply a change"
+    return tuple(text for model in config.models.values() for text in _model(model))
 
 
 def _model(model: ModelConfig) -> Iterator[str]:

@@ -32,7 +32,7 @@ _RECORDS: dict[str, type[Any]] = {
     for kind in (
         *(model.Arrived, model.Departed, model.Started, model.Progressed, model.BecameReady, model.Exited),
         *(model.Measured, model.Surveyed, model.Asked, model.Objected, model.Found, model.ClosingTime, model.Tick),
-        model.Reloaded,
+        *(model.Cancelled, model.Reloaded),
         *(model.Start, model.Stop, model.Prefetch, model.ModelSpec, model.Policy, model.Ticket, model.Progress),
         *(model.Instance, model.Use, model.Granted, model.Failure, model.ModelState, model.Device),
         *(Habits, Session, Shares),
@@ -130,9 +130,9 @@ def decision(action: Action) -> list[Any]:
     """An action as far as it can differ: requests by their tickets, errors by what they say."""
     if isinstance(action, model.Grant):
         return ["Grant", action.ticket.id, action.instance, action.model]
-    if isinstance(action, model.Refuse):
+    if isinstance(action, (model.Refuse, model.Cut)):
         error = action.error
-        return ["Refuse", action.ticket.id, type(error).__name__, error.message, error.retry_after]
+        return [type(action).__name__, action.ticket.id, type(error).__name__, error.message, error.retry_after]
     told: list[Any] = encode(action)
     return told
 

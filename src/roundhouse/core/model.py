@@ -392,6 +392,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """An operator wants a request ended, waiting or being answered; `by` is the name of the operator's key."""
+
+    ticket: TicketId
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Objected:
     """A model was asked for that can't be loaded, as is known without trying; nothing makes room for it."""
 
@@ -443,6 +451,7 @@ Event = (
     | Measured
     | Surveyed
     | Asked
+    | Cancelled
     | Objected
     | Found
     | Reloaded
@@ -490,6 +499,14 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """The request is being answered and gets this error instead of the rest; answered by Departed."""
+
+    ticket: Ticket
+    error: RouterError
+
+
+@dataclass(frozen=True, slots=True)
 class Prefetch:
     """Read a model's weights into the page cache; whatever else is being read so ends. Nothing answers it.
 
@@ -500,7 +517,7 @@ class Prefetch:
     wanted: bool
 
 
-Action = Start | Stop | Grant | Refuse | Prefetch
+Action = Start | Stop | Grant | Refuse | Cut | Prefetch
 
 
 class Fleet:

@@ -14,7 +14,9 @@ from roundhouse.core.model import (
     Arrived,
     Asked,
     BecameReady,
+    Cancelled,
     ClosingTime,
+    Cut,
     Departed,
     Event,
     Exited,
@@ -34,13 +36,13 @@ from roundhouse.core.model import (
     Want,
     is_seat,
 )
-from roundhouse.core.records import change, change_instance, move, refuse_queue, settle_in
+from roundhouse.core.records import change, change_instance, move, refuse, refuse_queue, settle_in
 from roundhouse.core.reload import comes_back, forget, is_outdated, reloaded, removed_error
 from roundhouse.core.turns import has_free_slot
-from roundhouse.errors import LoadFailed, QueueFull, RouterError, ShuttingDown, TooManyRequests
+from roundhouse.errors import LoadFailed, QueueFull, RequestCancelled, RouterError, ShuttingDown, TooManyRequests
 
 if TYPE_CHECKING:
-    from roundhouse.core.model import Action, Claim, DeviceId, Fleet, ModelState, Ticket
+    from roundhouse.core.model import Action, Claim, DeviceId, Fleet, ModelState, Ticket, TicketId
 
 FAILURE_MEMORY = 600.0
 """Seconds for which a crash or failed load is remembered (spec A9)."""
@@ -74,6 +76,8 @@ def note(fleet: Fleet, event: Event, now: float, actions: list[Action]) -> None:
             fleet.devices.update({device.id: device for device in devices})
         case Asked(model, want):
             _asked(fleet, model, want, now)
+        case Cancelled(ticket_id, by):
+            _cancelled(fleet, ticket_id, by, actions)
         case Objected(model, reason):
             _objected(fleet, model, reason, now)
         case Found():
@@ -170,6 +174,16 @@ def _departed(fleet: Fleet, ticket_id: int, now: float) -> None:
     if use is not None:
         fleet.use[granted.instance] = Use(use.active - 1, now, use.chores - ticket.task)
     forget(fleet)
+
+
+def _cancelled(fleet: Fleet, ticket_id: TicketId, by: str, actions: list[Action]) -> None:
+    """Who waits is refused. Who is being answered keeps the slot until it has departed, as when its client leaves."""
+    error = RequestCancelled(by)
+    if (model := fleet.queued.get(ticket_id)) is not None:
+        ticket = next(ticket for ticket in fleet.models[model].queue if ticket.id == ticket_id)
+        refuse(fleet, ticket, error, actions)
+    elif (granted := fleet.granted.get(ticket_id)) is not None:
+        actions.append(Cut(granted.ticket, error))
 
 
 def _progressed(fleet: Fleet, event: Progressed) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from roundhouse.core.forecast import InTheWay
-    from roundhouse.core.model import Fleet, Instance, ModelState, Ticket
+    from roundhouse.core.model import Fleet, Granted, Instance, ModelState, Ticket
 
 DEFAULT_EXPECTED = 180.0
 """Seconds after the slash of '15s / 180s' for a model that was never loaded (spec C5)."""
@@ -48,6 +48,13 @@ def explain(fleet: Fleet, ticket: Ticket, now: float) -> Waiting:
     if instance is not None and instance.phase is Phase.READY:
         return Waiting(ticket.model, elapsed, expected, (ticket.model, _place(_ahead(state, ticket)) or "next in line"))
     return Waiting(ticket.model, elapsed, expected, (ticket.model, *_before_the_load(fleet, state, ticket, now)))
+
+
+def tickets_of(fleet: Fleet, request: str) -> list[tuple[Ticket, Granted | None]]:
+    """The tickets of a request that has not ended: waiting (None) or granted. Clients may have used an id twice."""
+    models = dict.fromkeys(fleet.queued.values())
+    waiting = [(t, None) for model in models for t in fleet.models[model].queue if t.request == request]
+    return [*waiting, *((g.ticket, g) for g in fleet.granted.values() if g.ticket.request == request)]
 
 
 def expected_load(state: ModelState) -> float:

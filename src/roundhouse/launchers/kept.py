@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from roundhouse.ports import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from roundhouse.ports import Command, Handle, Launcher, Tag
 
@@ -64,16 +64,19 @@ class Kept:
     """A launcher of one process, for several models one after another.
 
     Args:
-        former: the process in whose place it comes, which ends first.
+        formers: processes that had its port or unit before; it waits for the end of those that don't stay.
 
     Attributes:
         stays: whether the process is kept when its model is brought out; not once it is configured otherwise.
     """
 
-    def __init__(self, inner: Launcher, former: Kept | None = None) -> None:
+    def __init__(self, inner: Launcher, formers: Iterable[Kept] = ()) -> None:
         self._inner = inner
-        self._former = former
+        self._formers = tuple(formers)
         self.stays = True
+        self._turn: KeptHandle | None = None
+        self._absent = asyncio.Event()
+        self._absent.set()
         self._process: Handle | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -90,9 +93,10 @@ class Kept:
 
     async def clear(self, command: Command) -> None:
         """Makes way for a start; a process that is kept stays."""
-        if self._former is not None:
-            await self._former.gone()
-            self._former = None
+        for former in self._formers:
+            if not former.stays:
+                await former.gone()
+        self._formers = ()
         if self._process is None:
             await self._inner.clear(command)
 
@@ -102,18 +106,26 @@ class Kept:
 
     async def gone(self) -> None:
         """Returns when no process of it is there."""
-        while self._watching is not None and not self._watching.done():
-            await asyncio.wait((self._watching,))
+        await self._absent.wait()
 
     def take(self, process: Handle) -> None:
         """From now on this is the process."""
         self._process = process
+        self._absent.clear()
         self._watching = asyncio.get_running_loop().create_task(self._watch(process), name="kept process")
 
     def turn(self, tag: Tag) -> KeptHandle:
         """A turn of one model in the running process."""
         assert self._process is not None
-        return KeptHandle(tag, self._process)
+        self._turn = KeptHandle(tag, self._process)
+        return self._turn
+
+    async def retire(self, grace: float) -> None:
+        """Ends the process as soon as no model has its turn in it; it is not kept after that one."""
+        self.stays = False
+        if self._turn is not None:
+            await self._turn.wait_exit()
+        await self.close(grace, leave=False)
 
     async def close(self, grace: float, *, leave: bool) -> None:
         """Ends the process, or lets go of it so that a later Roundhouse may find it."""
@@ -125,9 +137,11 @@ class Kept:
             await process.detach()
         elif process is not None:
             await process.stop(grace)
+        self._absent.set()
 
     async def _watch(self, process: Handle) -> None:
         ended = await process.wait_exit()
         if self._process is process:
             self._process = None
+            self._absent.set()
             log.info("the process kept for %s is gone (%s)", process.tag.model, ended)

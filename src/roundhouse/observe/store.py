@@ -97,7 +97,8 @@ _FOUND_REQUESTS = """
         wanted, service_s, session, user, priority
     FROM requests WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR key = ?2)
         AND (?3 IS NULL OR (status < 400 AND error = '') = ?3) AND (?4 IS NULL OR at < ?4)
-    ORDER BY at DESC, row DESC LIMIT ?5"""
+        AND (?5 IS NULL OR ifnull(queue_s, 0) + ifnull(load_s, 0) >= ?5 OR (service_s IS NULL AND total_s >= ?5))
+    ORDER BY at DESC, row DESC LIMIT ?6"""
 
 # One model that is loaded or measured often must not push out the others.
 _PRUNE_LOADS_OF_MODEL = """
@@ -312,10 +313,19 @@ class Store:
         return [Request(*row) for row in rows]
 
     async def find_requests(
-        self, model: str | None, key: str | None, ok: bool | None, before: float | None, limit: int
+        self,
+        model: str | None,
+        key: str | None,
+        ok: bool | None,
+        before: float | None,
+        limit: int,
+        waited: float | None = None,
     ) -> list[Request]:
-        """Requests that are all this, newest first; None = any. `before` is seconds since the epoch."""
-        rows = await self._rows(_FOUND_REQUESTS, (model, key, ok, before, max(limit, 0)))
+        """Requests that are all this, newest first; None = any.
+
+        `before` is seconds since the epoch; `waited` the least seconds of waiting, for a turn and for the load.
+        """
+        rows = await self._rows(_FOUND_REQUESTS, (model, key, ok, before, waited, max(limit, 0)))
         return [Request(*row) for row in rows]
 
     async def recent_switches(self, limit: int = 100, model: str | None = None) -> list[dict[str, Any]]:

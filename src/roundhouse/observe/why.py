@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from roundhouse.errors import RequestCancelled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -156,7 +158,7 @@ def _conversation(talk: Facts) -> str:
 
 def _end(request: Request) -> str:
     took = _s(request.total_s or 0.0)
-    if request.status == 499:
+    if request.status == 499 and not request.error.startswith(RequestCancelled.SAID):
         return f"Its client left after {took}."
     said = f": {request.error}" if request.error else ""
     return f"It ended after {took} with status {request.status}{said}"[:600] + ("" if said else ".")

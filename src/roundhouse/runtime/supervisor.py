@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, Self
 
 from roundhouse.core import planner
-from roundhouse.core.model import Arrived, Departed, Grant, Prefetch, Refuse, Start, Stop, Tick
+from roundhouse.core.model import Arrived, Cut, Departed, Grant, Prefetch, Refuse, Start, Stop, Tick
 from roundhouse.core.waiting import Waiting, explain
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ class Lease:
 
     Attributes:
         grant: set once the request may go to an instance.
-        error: set if it never may.
+        error: set if it never may, or may no longer: then the task that holds the lease is cancelled, and leaving the
+            lease raises this error instead.
     """
 
-    __slots__ = ("_done", "_supervisor", "error", "grant", "ticket")
+    __slots__ = ("_cut", "_done", "_owner", "_supervisor", "error", "grant", "ticket")
 
     def __init__(self, supervisor: Supervisor, ticket: Ticket) -> None:
         self._supervisor = supervisor
@@ -48,8 +50,11 @@ class Lease:
         self.grant: Grant | None = None
         self.error: RouterError | None = None
         self._done: asyncio.Future[None] | None = None
+        self._owner: asyncio.Task[object] | None = None
+        self._cut = False
 
     async def __aenter__(self) -> Self:
+        self._owner = asyncio.current_task()
         self._supervisor.leases[self.ticket.id] = self
         self._supervisor.post(Arrived(self.ticket))
         return self
@@ -59,6 +64,19 @@ class Lease:
     ) -> None:
         self._supervisor.leases.pop(self.ticket.id, None)
         self._supervisor.post(Departed(self.ticket.id))
+        if self._cut:
+            await self._end_cut(kind)
+
+    async def _end_cut(self, kind: type[BaseException] | None) -> None:
+        """Takes the cancelling back. What had been answered in full by then stands (spec H: cancel)."""
+        assert self._owner is not None
+        if kind is None or not issubclass(kind, asyncio.CancelledError):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)  # it comes here, if what was awaited ended at the same time
+        self._owner.uncancel()
+        if kind is not None:
+            assert self.error is not None
+            raise self.error from None
 
     @property
     def settled(self) -> bool:
@@ -100,6 +118,14 @@ class Lease:
             self.error = outcome.error
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
+
+    def cut(self, error: RouterError) -> None:
+        """Called by the supervisor, as often as somebody wants it: the first time counts."""
+        if self._cut or self._owner is None:
+            return
+        self._cut = True
+        self.error = error
+        self._owner.cancel()
 
 
 class Supervisor:
@@ -174,6 +200,10 @@ class Supervisor:
                 lease = self.leases.get(action.ticket.id)
                 if lease is not None:
                     lease.settle(action)
+            elif isinstance(action, Cut):
+                lease = self.leases.get(action.ticket.id)
+                if lease is not None:
+                    lease.cut(action.error)
             else:
                 self._doer.do(action)
             notable = notable or not isinstance(action, Grant) or action.model != action.ticket.model

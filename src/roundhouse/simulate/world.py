@@ -14,6 +14,7 @@ from roundhouse.core.model import (
     Arrived,
     Asked,
     BecameReady,
+    Cut,
     Departed,
     Exited,
     Fleet,
@@ -273,8 +274,8 @@ class _World:
                 self._grant(action)
             case Refuse(ticket, error):
                 self._end(ticket.id, error.code)
-            case Prefetch():
-                pass  # loads take the seconds that they are given
+            case Cut() | Prefetch():
+                pass  # no operator cancels anything; loads take the seconds that they are given
 
     def _start(self, instance: InstanceId, model: str) -> None:
         timing = self._setup.timing[model]

@@ -41,11 +41,13 @@ export async function call(path, options = {}) {
 
 export const get = async (path, options) => (await call(path, options)).json();
 export const post = async (path) => (await call(path, { method: "POST" })).json();
+export const requestPath = (id) => `/api/v1/requests/${encodeURIComponent(id)}`;
 export const modelPath = (id) => `/api/v1/models/${id.split("/").map(encodeURIComponent).join("/")}`;
 
-/** Says a failure to whoever looks, for as long as it takes to read. */
-export function note(text) {
+/** Says a failure (or, "good", what was done) to whoever looks, for as long as it takes to read. */
+export function note(text, kind = "") {
   const told = document.createElement("div");
+  told.className = kind;
   told.textContent = text;
   document.querySelector("#notes").append(told);
   setTimeout(() => told.remove(), 9000);

@@ -40,6 +40,22 @@ export function eachFrame(draw) {
   };
 }
 
+/** A list whose rows stay with their items, so that focus and a button under the pointer do: `make(item)` as below. */
+export function rows(element, { id, make, empty }) {
+  const kept = new Map(), nobody = h("li", { class: "soft" }, empty);
+  return (items) => {
+    const seen = new Set(items.map(id));
+    for (const [key, row] of kept) if (!seen.has(key)) { row.element.remove(); kept.delete(key); }
+    items.forEach((item, place) => {
+      let row = kept.get(id(item));
+      if (!row) kept.set(id(item), row = make(item));
+      row.update(item);
+      if (element.children[place] !== row.element) element.insertBefore(row.element, element.children[place] ?? null);
+    });
+    if (items.length) nobody.remove(); else element.append(nobody);
+  };
+}
+
 /**
  * A list of which only what is seen exists. Rows belong to ids, so focus stays with its item.
  * `make(item)` returns {element, update(item)}; `height` is that of a row in px.

@@ -3,7 +3,7 @@
 import { call, get, note } from "./api.js";
 import { eachFrame } from "./dom.js";
 
-export const picture = { models: {}, devices: {}, queue: { waiting: [], total: 0, loads: {}, pinned: [] }, events: [], live: "waiting", at: 0 };
+export const picture = { models: {}, devices: {}, queue: { waiting: [], answering: [], total: 0, loads: {}, pinned: [], holders: {} }, events: [], live: "waiting", at: 0 };
 const readers = new Set();
 const changed = eachFrame(() => readers.forEach((read) => read(picture)));
 const EVENTS_KEPT = 100, RETRY_MOST = 15_000;

@@ -1,6 +1,6 @@
 // What happens now: models, memory, queue, and the last events.
-import { attempt, modelPath, post } from "./api.js";
-import { bytes, clock, h, LongList, put, seconds } from "./dom.js";
+import { attempt, modelPath, post, requestPath } from "./api.js";
+import { bytes, clock, h, LongList, put, rows, seconds } from "./dom.js";
 import { refresh, watch } from "./feed.js";
 
 const narrow = matchMedia("(max-width: 760px)");
@@ -53,6 +53,24 @@ function tell(m, load) {
   return parts.join(" · ");
 }
 
+/** A request that waits or is being answered, with a button that ends it. */
+function requestRow(item, tell, why) {
+  const what = h("span"), reason = h("div", { class: "soft small" });
+  const end = h("button", { type: "button", class: "small", title: "End it; its client is told", "aria-label": `Cancel the request ${item.request}`,
+    onclick: () => { end.disabled = true; attempt(post(`${requestPath(item.request)}/cancel`)).then(refresh).then(() => { end.disabled = false; }); } }, "Cancel");
+  const element = h("li", { class: "asked" }, h("div", {}, h("b", {}, item.model), what, reason), end);
+  return { element, update(now) { put(what, [" ", tell(now), now.key, now.task && "background task"].filter(Boolean).join(" · ")); put(reason, why(now)); } };
+}
+const waitingRow = (item) => requestRow(item, (one) => `place ${one.place} · ${seconds(one.waited_s)}`, (one) => one.why.join(" · ") || (one.load ? `its model loads, ${seconds(one.load.elapsed_s)} of about ${seconds(one.load.expected_s)}` : "begins any moment"));
+const answeringRow = (item) => requestRow(item, (one) => `for ${seconds(one.answering_s)}`, (one) => (one.waited_s >= .5 ? `waited ${seconds(one.waited_s)}` : ""));
+
+/** What each model on a device was reckoned with, and what it holds: a difference is worth a look at its settings. */
+function sizes(held, id) {
+  const size = (count) => h("td", { class: "num" }, count ? bytes(count) : "–");
+  return h("table", { class: "small sizes" }, h("thead", {}, h("tr", {}, ["Model", "Reckoned", "Measured"].map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, held.map(([name, m]) => h("tr", {}, h("th", { scope: "row" }, name), size(m.estimate?.[id]), size(m.measured?.[id])))));
+}
+
 function memory(picture) {
   return Object.entries(picture.devices).map(([id, device]) => {
     const held = Object.entries(picture.models).filter(([, m]) => m.device?.[id] && !["unloaded", "failed"].includes(m.state));
@@ -62,11 +80,13 @@ function memory(picture) {
       piece.style.width = `${(100 * size) / total}%`;
       return piece;
     };
+    const others = (picture.queue.holders?.[id] ?? []).join(", ");
     const words = [...held.map(([name, m]) => `${name} ${bytes(m.device[id])}`), `other programs ${bytes(device.foreign)}`, `free ${bytes(Math.max(0, device.total - device.used))}`].join(", ");
     return h("div", { class: "device" }, h("span", { class: "small" }, `${id} · ${bytes(device.used)} of ${bytes(device.total)}`),
       h("div", { class: "map", role: "img", "aria-label": `${id}: ${words}` },
         held.map(([name, m]) => part(m.device[id], m.state === "loading" ? "coming" : "", `${name}: ${bytes(m.device[id])}`)),
-        part(device.foreign, "foreign", `other programs: ${bytes(device.foreign)}`)), h("p", { class: "small soft" }, words));
+        part(device.foreign, "foreign", `other programs: ${bytes(device.foreign)}`)), held.length ? sizes(held, id) : null,
+      h("p", { class: "small soft" }, [`Other programs ${bytes(device.foreign)}`, others && `(${others})`, `· free ${bytes(Math.max(0, device.total - device.used))}`].filter(Boolean).join(" ")));
   });
 }
 
@@ -75,12 +95,14 @@ export function now(page) {
   const find = h("input", { type: "search", placeholder: "Filter (press /)", "aria-label": "Filter models", oninput: () => draw(shown) });
   const count = h("span", { class: "soft small" }), room = h("div", { class: "device" });
   const first = h("button", { type: "button", "aria-pressed": "false", onclick: () => { first.setAttribute("aria-pressed", first.getAttribute("aria-pressed") !== "true"); draw(shown); } }, "Active first");
-  const queue = h("ul", { class: "plain" }), queued = h("span", { class: "soft small", role: "status" });
+  const queue = h("ul", { class: "plain", "aria-label": "Waiting" }), answering = h("ul", { class: "plain", "aria-label": "Being answered" });
+  const id = (one) => one.ticket, showQueue = rows(queue, { id, make: waitingRow, empty: "Nobody waits." }), showAnswering = rows(answering, { id, make: answeringRow, empty: "Nothing." });
+  const queued = h("span", { class: "soft small", role: "status" });
   const events = h("ul", { class: "plain events", tabindex: "0", "aria-label": "Events" });
   page.append(
     h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Models"), count, first, find), list.element),
     h("div", { class: "two" },
-      h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Queue"), queued), queue),
+      h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Queue"), queued), queue, h("h2", {}, "Being answered"), answering),
       h("section", { class: "card" }, h("h2", {}, "Memory"), room)),
     h("section", { class: "card" }, h("h2", {}, "Since this page was opened"), events));
   let shown = null, told = "";
@@ -96,14 +118,13 @@ export function now(page) {
     list.show(items);
     const all = Object.values(picture.models);
     put(count, `${all.filter((m) => m.state === "ready").length} loaded of ${all.length}`);
-    const key = JSON.stringify([picture.devices, picture.queue.waiting, picture.events[0], all.map((m) => m.state)]);
+    put(queued, picture.queue.total ? `${picture.queue.total} waiting` : "");
+    showQueue(picture.queue.waiting.slice(0, 100).map((one) => ({ ...one, load: picture.queue.loads[one.model] })));
+    showAnswering((picture.queue.answering ?? []).slice(0, 100));
+    const key = JSON.stringify([picture.devices, picture.queue.holders, picture.events[0], all.map((m) => [m.state, m.estimate, m.measured])]);
     if (key === told) return;
     told = key;
     room.replaceChildren(...memory(picture));
-    put(queued, picture.queue.total ? `${picture.queue.total} waiting` : "");
-    queue.replaceChildren(...(picture.queue.waiting.length ? picture.queue.waiting.slice(0, 100).map((one) =>
-      h("li", {}, h("b", {}, one.model), ` · place ${one.place} · ${seconds(one.waited_s)}${one.key ? ` · ${one.key}` : ""}${one.task ? " · background task" : ""}`,
-        h("div", { class: "soft small" }, one.why.join(" · ") || "begins any moment"))) : [h("li", { class: "soft" }, "Nobody waits.")]));
     events.replaceChildren(...(picture.events.length ? picture.events.slice(0, 40).map((one) =>
       h("li", { class: one.bad ? "bad" : "" }, h("time", {}, clock(one.at)), h("span", {}, `${one.model ?? ""} ${one.text}`))) : [h("li", { class: "soft" }, "Nothing yet.")]));
   }

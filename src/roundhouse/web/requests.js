@@ -1,5 +1,5 @@
 // Past requests, newest first: filters, and what each spent its time with.
-import { attempt, get } from "./api.js";
+import { attempt, get, requestPath } from "./api.js";
 import { clock, h, LongList, put, seconds } from "./dom.js";
 
 const PAGE = 500, MOST = 20_000;
@@ -24,7 +24,11 @@ export function waterfall(r) {
 
 function detail(r) {
   const total = Math.max(r.total_s ?? 0, 1e-6), why = h("ul", { class: "plain small" }, h("li", { class: "soft" }, "…"));
-  get(`/api/v1/requests/${encodeURIComponent(r.id)}/why`).then(
+  const sent = h("div", { class: "sent" });
+  // Copies are kept only where somebody wants them, and only admins may see them: else nothing is said of them.
+  get(`${requestPath(r.id)}/capture`).then((kept) => sent.replaceChildren(h("h2", {}, "What was sent"),
+    ...[["Request", kept.request], ["Answer", kept.answer]].map(([name, text]) => h("details", {}, h("summary", {}, name), h("pre", { tabindex: "0", "aria-label": name }, text ?? "")))), () => {});
+  get(`${requestPath(r.id)}/why`).then(
     (told) => why.replaceChildren(...told.lines.map((line) => h("li", {}, `${clock(line.at)} ${line.text}`))),
     (error) => why.replaceChildren(h("li", { class: "soft" }, error.status === 404 ? "No reasons are recorded for it." : error.message)));
   return [h("div", { class: "head" }, h("h2", {}, r.id)),
@@ -34,9 +38,9 @@ function detail(r) {
       bar.style.width = `${(100 * length) / total}%`;
       return h("div", {}, h("span", {}, name), h("span", { class: "bar" }, bar), h("span", {}, seconds(length)));
     })),
-    h("dl", {}, ...Object.entries({ Asked: r.wanted, "Served by": r.model, Key: r.key || "none", Task: r.task, Outcome: `${r.status} ${r.error}`,
+    h("dl", {}, ...Object.entries({ Asked: r.wanted, "Served by": r.model, Key: r.key || "none", Task: r.task, Outcome: `${r.status} ${r.error || (r.status === 499 ? "its client left" : "")}`,
       Tokens: r.prompt_tokens == null ? "" : `${r.prompt_tokens} in, ${r.completion_tokens ?? 0} out` }).filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    h("h2", {}, "Why"), why];
+    h("h2", {}, "Why"), why, sent];
 }
 
 export function requests(page) {
@@ -44,7 +48,7 @@ export function requests(page) {
   const side = h("section", { class: "card", "aria-live": "polite", "aria-label": "Request" }, h("p", { class: "soft" }, "Choose a request to see where its time went."));
   const open = (item) => side.replaceChildren(...detail(item));
   const list = new LongList({ label: "Requests", id: (item) => item.id + item.at, make: (item) => requestRow(item, open), height: 40, onEnd: () => more() });
-  list.element.style.height = "60vh";
+  const fit = () => { list.element.style.height = `min(60vh, ${Math.max(3, items.length) * list.height + 2}px)`; };
   const field = (name) => h("input", { type: "search", placeholder: name, "aria-label": name, onchange: () => begin() });
   const model = field("Model"), key = field("Key"), count = h("span", { class: "soft small", role: "status" });
   const outcome = h("select", { "aria-label": "Outcome", onchange: () => begin() }, h("option", { value: "" }, "Any outcome"), h("option", { value: "ok" }, "Answered"), h("option", { value: "failed" }, "Failed"));
@@ -65,9 +69,10 @@ export function requests(page) {
     ended = !found || found.requests.length < PAGE;
     items = items.concat(found?.requests ?? []);
     put(count, `${items.length}${ended ? "" : " and more"}`);
+    fit();
     list.show(items);
   }
-  function begin() { asked += 1; items = []; ended = false; list.show(items); list.element.scrollTop = 0; more(); }
+  function begin() { asked += 1; items = []; ended = false; fit(); list.show(items); list.element.scrollTop = 0; more(); }
 
   page.append(h("div", { class: "two" },
     h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Requests"), count, h("button", { type: "button", onclick: begin }, "Refresh")),
