@@ -81,7 +81,7 @@ test-clients: dev  ## LangChain, litellm, llm, and Node's OpenAI and AI SDK agai
 	scripts/clients.sh
 	ROUNDHOUSE_CLIENTS=1 $(PYTHON_IN) -m pytest -s -v tests/clients
 
-test-agents: dev  ## Claude Code, Codex CLI and aider, headless, through Roundhouse (1.5 GB; writes docs/compatibility-agents.md)
+test-agents: dev  ## Claude Code, Codex CLI and aider, headless, through Roundhouse (1.3 GB; writes docs/compatibility-agents.md)
 	scripts/agents.sh
 	ROUNDHOUSE_AGENTS=1 $(PYTHON_IN) -m pytest -s -v tests/agents
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs coding agents for `make test-agents` into .cache/agents (1.5 GB): aider in an environment of its own, Claude Code and Codex by
+# Installs coding agents for `make test-agents` into .cache/agents (1.3 GB): aider in an environment of its own, Claude Code and Codex by
 # npm. What is there already is kept; what can't be installed is said and left out.
 set -eu
 cd "$(dirname "$0")/.."
