@@ -5,7 +5,7 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 TESTS ?=
 
-.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui test-ui test-clients compatibility
+.PHONY: help setup dev demo test check demo-smoke bench bench-memory bench-starts bench-switching soak fuzz test-coload test-engines mutants format lock clean test-openwebui test-ui test-clients test-agents compatibility
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -80,6 +80,10 @@ test-ui: dev  ## the dashboard in headless Chromium, with the demo's models (SCR
 test-clients: dev  ## LangChain, litellm, llm, and Node's OpenAI and AI SDK against real models (500 MB; writes docs/compatibility-clients.md)
 	scripts/clients.sh
 	ROUNDHOUSE_CLIENTS=1 $(PYTHON_IN) -m pytest -s -v tests/clients
+
+test-agents: dev  ## Claude Code, Codex CLI and aider, headless, through Roundhouse (1.3 GB; writes docs/compatibility-agents.md)
+	scripts/agents.sh
+	ROUNDHOUSE_AGENTS=1 $(PYTHON_IN) -m pytest -s -v tests/agents
 
 compatibility: dev  ## ask every engine for every feature, and write docs/compatibility.md
 	ROUNDHOUSE_COMPATIBILITY=1 $(PYTHON_IN) -m pytest -q tests/compatibility

@@ -109,6 +109,19 @@ def test_tools():
     assert "tools" not in asked(tools=[web], tool_choice="auto")
 
 
+def test_tools_in_a_namespace_are_offered_by_both_names_and_called_by_each():
+    """Codex's agents and MCP servers."""
+    group = {"type": "namespace", "name": "agents", "tools": [FUNCTION, {"type": "web_search"}]}
+    called = {"type": "function_call", "namespace": "agents", "name": "add", "call_id": "c", "arguments": "{}"}
+    found = made(tools=[group], input=[{"role": "user", "content": "hi"}, called])
+    told = json.loads(found.body)
+    assert [tool["function"]["name"] for tool in told["tools"]] == ["agents__add"]
+    assert told["messages"][1]["tool_calls"][0]["function"]["name"] == "agents__add"
+    call = {"id": "c", "function": {"name": "agents__add", "arguments": "{}"}}
+    answer = json.loads(found.whole(json.dumps({"choices": [{"message": {"tool_calls": [call]}}]}).encode()))
+    assert {key: answer["output"][0][key] for key in called} == called
+
+
 def test_shape_and_effort():
     wanted = {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": True}
     found = asked(text={"format": wanted}, reasoning={"effort": "low"})
@@ -139,6 +152,9 @@ def test_a_conversation_goes_on_from_what_was_said_before():
         ({"input": [{"type": "computer_call"}]}, "'computer_call' are not supported"),
         ({"tools": [{"type": "file_search"}]}, "run by OpenAI's servers"),
         ({"tools": ["x"]}, "a list of tools"),
+        ({"tools": [{"type": "namespace", "tools": ["x"]}]}, "a list of tools"),
+        ({"tools": [{"type": "namespace", "tools": {"a": 1}}]}, "a list of tools"),
+        ({"tools": [{"type": "namespace", "tools": [{"type": "namespace"}]}]}, "run by OpenAI"),
         ({"background": True}, "background"),
     ],
 )

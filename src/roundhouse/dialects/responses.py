@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from roundhouse.dialects import body, sse
-from roundhouse.dialects.responses_request import add_item, chat_of, custom_tools, messages_of
+from roundhouse.dialects.responses_request import add_item, chat_of, custom_tools, grouped_tools, messages_of
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Response:
         self.said: Messages = [*(earlier or []), *messages_of(fields.get("input"))]
         self._customs = custom_tools(fields)
         self.body = body.written(chat_of(fields, model, self.said))
+        self._grouped = grouped_tools(fields)
         body.written([[[fields]]])  # so deep stand those of its fields that every answer repeats
         self.answer: dict[str, Any] | None = None
         self.told: dict[str, Any] | None = None
@@ -124,6 +125,8 @@ class Response:
 
     def _call(self, call_id: str, name: str, arguments: str, status: str = "completed") -> dict[str, Any]:
         base = {"id": self._numbered("fc"), "call_id": call_id, "name": name, "status": status}
+        if name in self._grouped:
+            base["namespace"], base["name"] = self._grouped[name]
         if name in self._customs:
             return {**base, "type": "custom_tool_call", "input": _custom_input(arguments)}
         return {**base, "type": "function_call", "arguments": arguments}

@@ -72,7 +72,7 @@ def add_item(said: Messages, item: Mapping[str, Any]) -> None:
                 else written({"input": item.get("input", "")}, "input").decode()
             )
             function = {
-                "name": str(item.get("name", "")),
+                "name": _flat_name(item.get("namespace"), str(item.get("name", ""))),
                 "arguments": arguments if isinstance(arguments, str) else "{}",
             }
             call = {"id": str(item.get("call_id", "")), "type": "function", "function": function}
@@ -129,11 +129,42 @@ def custom_tools(fields: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(str(t.get("name")) for t in tools or () if isinstance(t, dict) and t.get("type") == "custom")
 
 
+def grouped_tools(fields: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Group and name of the tools that stand in a group, by the name that the engine knows them under.
+
+    Codex sends its agents' tools so: `{"type": "namespace", "name", "tools"}`; a call names both.
+    """
+    return {
+        _flat_name(group.get("name"), str(tool.get("name"))): (str(group.get("name")), str(tool.get("name")))
+        for group in fields.get("tools") or ()
+        if group.get("type") == "namespace"
+        for tool in _members(group)
+    }
+
+
+def _flat_name(group: object, name: str) -> str:
+    return f"{group}__{name}" if group else name
+
+
+def _members(group: Mapping[str, Any]) -> Messages:
+    tools = group.get("tools") or []
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise BadRequest("tools: a namespace needs a list of tools", param="tools")
+    return [tool for tool in tools if not str(tool.get("type")).startswith(_HOSTED)]
+
+
 def _tools(fields: Mapping[str, Any]) -> dict[str, Any]:
     tools = fields.get("tools") or []
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise BadRequest("tools: a list of tools is required", param="tools")
-    found = [_tool(tool) for tool in tools if not str(tool.get("type")).startswith(_HOSTED)]
+    found = []
+    for tool in _members({"tools": tools}):
+        if tool.get("type") == "namespace":
+            found += [
+                _tool({**one, "name": _flat_name(tool.get("name"), str(one.get("name")))}) for one in _members(tool)
+            ]
+        else:
+            found.append(_tool(tool))
     told: dict[str, Any] = {"tools": found} if found else {}
     choice = fields.get("tool_choice")
     if isinstance(choice, str) and found:
