@@ -147,6 +147,8 @@ class Box:
             if known is None:
                 for book in (self.idle_since, self.made_room):
                     book.pop(spec.id, None)
+            if known is None or spec.claim != known.spec.claim:
+                self.blocked_since.pop(spec.id, None)
             if known is None or spec.settings != known.spec.settings:
                 for book in (self.failures, self.backoff, self.timed):
                     book.pop(spec.id, None)
@@ -158,6 +160,8 @@ class Box:
         for engine in self.engines.values():
             if engine.ready_at is None and not engine.stopped and self.outdated(engine):
                 self.idle_since[engine.model] = self.now
+            if engine.draining_since is not None and self.specs[engine.model].pinned:
+                engine.unload_asked = True  # it was leaving when it was pinned
         devices = tuple(self.fleet.devices.values())
         self.happens(Reloaded(tuple(specs), devices, policy))
 

@@ -85,7 +85,7 @@ async def test_the_oldest_go_when_they_are_too_large_or_too_old(tmp_path):
     async with kept.captures as there:
         kept.keep("old", at=time.time() - 7200)
         await kept.settled()
-        for number in range(captures.PRUNE_EVERY - 1):
+        for number in range(15):
             kept.keep(f"r{number}", b"x" * 1000, b"y" * 1000)
             await kept.settled()
         names = [one["id"] for one in await kept.settled()]
@@ -112,4 +112,8 @@ async def test_a_text_that_can_not_be_hidden_is_not_kept_and_does_not_block(tmp_
         with pytest.raises(TypeError):
             await kept.settled()
         assert there._pending == 0
+        kept.captures._hide = str
+        kept.tasks.clear()
+        kept.keep("r0")
+        assert [one["id"] for one in await kept.settled()] == ["r0"]
         assert await there.find("r1") is None

@@ -44,7 +44,10 @@ MORE = 4096
 """Bytes beyond the limit that are looked at, so that a secret which lies across it is hidden before the cut."""
 PENDING = 64
 """Copies that may wait for being written; more are dropped."""
-PRUNE_EVERY = 16
+PRUNE_EVERY, PRUNE_SHARE = 1000, 1 / 32
+"""Copies, or part of the budget, after which it is looked what has to go: that reads the sizes of all."""
+
+_Work = tuple["About", "Copy", "Copy"]
 
 
 class Copy:
@@ -100,8 +103,10 @@ class Captures:
         self._hide = hide
         self._spawn = spawn
         self._database = Database(path, MIGRATIONS)
+        self._waiting: list[_Work] = []
         self._pending = 0
-        self._kept = 0
+        self._writing = False
+        self._kept, self._size = 0, 0  # since it was last looked what has to go
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()
@@ -124,21 +129,38 @@ class Captures:
         if self._pending >= PENDING:
             self.dropped += 1
             return
-        self._pending += 1
         begun = Copy(self._settings.body + MORE)
         begun.add(request)
-        self._spawn(self._write(about, begun, answer), "a copy of bodies")
+        self._waiting.append((about, begun, answer))
+        self._pending += 1
+        if not self._writing:  # else it is taken next
+            self._writing = True
+            self._spawn(self._write(), "copies of bodies")
 
-    async def _write(self, about: About, request: Copy, answer: Copy) -> None:
+    async def _write(self) -> None:
+        """Writes what waits until nothing does: under load many at once, as each way to another thread costs."""
         try:
-            texts = await asyncio.to_thread(lambda: (self._text(request), self._text(answer)))
+            while self._waiting:
+                work, self._waiting = self._waiting, []
+                try:
+                    rows = await asyncio.to_thread(self._rows_of, work)
+                finally:
+                    self._pending -= len(work)
+                for row in rows:
+                    self._database.write(_KEEP, row)
+                    self._kept, self._size = self._kept + 1, self._size + row[-1]
+                if self._kept >= PRUNE_EVERY or self._size >= self._settings.budget * PRUNE_SHARE:
+                    self._prune()
         finally:
-            self._pending -= 1
-        sizes = sum(len(text.encode()) for text in texts)
-        self._database.write(_KEEP, (*about, request.size, answer.size, *texts, sizes))
-        self._kept += 1
-        if self._kept % PRUNE_EVERY == 0:
-            self._prune()
+            self._writing = False
+
+    def _rows_of(self, work: list[_Work]) -> list[tuple[Any, ...]]:
+        rows = []
+        for about, request, answer in work:
+            texts = self._text(request), self._text(answer)
+            size = sum(len(text.encode()) for text in texts)
+            rows.append((*about, request.size, answer.size, *texts, size))
+        return rows
 
     def _text(self, copy: Copy) -> str:
         """What is written: secrets hidden, then cut."""
@@ -146,6 +168,7 @@ class Captures:
         return text.encode()[: self._settings.body].decode("utf-8", "ignore")
 
     def _prune(self) -> None:
+        self._kept, self._size = 0, 0
         self._database.write(_PRUNE, (time.time() - self._settings.keep, self._settings.budget))
 
     async def listed(self, limit: int) -> list[dict[str, Any]]:

@@ -21,19 +21,23 @@ _ITEM_LIMIT = 200
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:authorization|cookie|hash|passwd|password|secret|token|credentials?|api_?key|admin_key|private_key)$"
 )
-# A quick look first: hardly any text of a log line holds one of these.
-_HINT = re.compile(r"(?i)bearer|basic|sha256:|key|token|password|secret|://")
+# Each with words of which it has one: looking for those is quick, and hardly any text has any.
 _SECRET_SHAPES = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
-    (re.compile(r"(?i)\bsha256:[0-9a-f]{16,}"), f"sha256:{HIDDEN}"),
-    (re.compile(r"(?i)(--(?:api-key|admin-key|hf-token)[ =])\S+"), rf"\1{HIDDEN}"),
+    (("bearer", "basic"), re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {HIDDEN}"),
+    (("sha256:",), re.compile(r"(?i)\bsha256:[0-9a-f]{16,}"), f"sha256:{HIDDEN}"),
     (
+        ("--api-key", "--admin-key", "--hf-token"),
+        re.compile(r"(?i)(--(?:api-key|admin-key|hf-token)[ =])\S+"),
+        rf"\1{HIDDEN}",
+    ),
+    (
+        ("api", "admin", "access", "password", "secret"),
         re.compile(
             r"(?i)((?:api[-_]?key|admin[-_]key|access[-_]token|password|secret)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,}]+"
         ),
         rf"\1{HIDDEN}",
     ),
-    (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{HIDDEN}@"),
+    (("://",), re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), rf"\1{HIDDEN}@"),
 )
 
 Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
@@ -59,9 +63,11 @@ class Secrets:
         for secret in self._known:
             if secret in text:
                 text = text.replace(secret, HIDDEN)
-        if not text.isidentifier() and _HINT.search(text):  # every shape has a mark that a plain word has not
-            for shape, instead in _SECRET_SHAPES:
-                text = shape.sub(instead, text)
+        if not text.isidentifier():  # every shape has a mark that a plain word has not
+            small = text.lower()
+            for marks, shape, instead in _SECRET_SHAPES:
+                if any(mark in small for mark in marks):
+                    text = shape.sub(instead, text)
         return text
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, Plain]:
