@@ -139,6 +139,8 @@ GETS = (
     "/health", "/metrics", "/v1/models", "/v1/models/alpha", "/models", "/props", "/props?model=alpha",
     "/slots?model=alpha", "/lora-adapters?model=alpha", "/upstream/alpha/health", "/v1/responses/resp_x", "/api/tags",
     "/api/ps", "/api/version", "/api/v1/state", "/api/v1/switches?model=alpha&limit=5", "/api/v1/models/alpha/log",
-    "/openapi.json", "/docs", "/", "/api/v1/switches?limit=1000",
+    "/openapi.json", "/docs", "/", "/api/v1/switches?limit=1000", "/api/v1/plan", "/api/v1/queue", "/api/v1/requests?limit=3",
+    "/api/v1/requests/req-x", "/api/v1/requests/req-x/why", "/api/v1/models/alpha/why", "/api/v1/config", "/api/v1/keys",
 )  # fmt: skip
-ORDERS = ("/api/v1/models/alpha/load", "/api/v1/models/alpha/unload", "/api/v1/models/nobody/load")
+ORDERS = ("/api/v1/models/alpha/load", "/api/v1/models/alpha/unload", "/api/v1/models/nobody/load",
+          "/api/v1/reload", "/api/v1/requests/req-x/cancel", "/api/v1/models/alpha/pin", "/api/v1/models/alpha/unpin")  # fmt: skip

@@ -99,7 +99,9 @@ class Reloader:
             changes = self._changes(lineup)
             told = self._told(source, (*changes, *pending), lineup.config.warnings)
             self._house.take_over(lineup)
-            if changes or pending:
+            if not changes and not pending:
+                self._log.info("configuration read, nothing has changed", why=why)
+            else:
                 self._log.info("configuration applied", why=why, changes=[_brief(c) for c in (*changes, *pending)])
             return self._done(told, "applied" if changes else "unchanged")
 
