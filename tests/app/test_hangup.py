@@ -29,6 +29,14 @@ class Reloader:
         return {}
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """However these tests were started: under `nohup` the signal is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def ended():
     return []
@@ -82,11 +90,8 @@ async def test_a_service_has_no_terminal_to_lose(ended, tmp_path):
 
 
 async def test_nohup_is_honoured(ended, terminal):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        made = hangup(reloader := Reloader(), ended, terminal)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    made = hangup(reloader := Reloader(), ended, terminal)
     terminal.unlink()
     reloader.go.set()
     made.heard()
