@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = Path("src/roundhouse/core")
 MODULES = (
     *("planner", "room", "memory", "turns", "shares", "habits", "keeping", "forecast", "margins", "tasks", "notes"),
-    *("lifecycle", "waiting", "catalog"),
+    *("lifecycle", "waiting", "catalog", "reload"),
 )
 EXAMPLES = [
     f"tests/core/test_{name}.py"
     for name in (
         *("planner", "turns", "memory", "shares", "habits", "keeping", "forecast", "margins", "tasks", "lifecycle"),
-        *("waiting", "catalog"),
+        *("waiting", "catalog", "reload"),
     )
 ]
 SIMULATION = ["tests/core/test_box_simulation.py", "tests/core/test_workloads.py"]
