@@ -217,3 +217,9 @@ def test_e4_models_are_in_the_order_of_the_configuration():
         alpha_answers(story)
         story >> reload(BETA, ModelSpec("gamma")) << nothing
         assert list(story.fleet.models) == ["beta", "gamma", "alpha"]
+
+
+def test_e4_a_removed_model_that_nobody_uses_is_forgotten_at_once():
+    with box(ALPHA, BETA) as story:
+        story >> reload(BETA) << nothing
+        assert list(story.fleet.models) == list(story.fleet.habits) == ["beta"]
