@@ -223,3 +223,22 @@ def test_e4_a_removed_model_that_nobody_uses_is_forgotten_at_once():
     with box(ALPHA, BETA) as story:
         story >> reload(BETA) << nothing
         assert list(story.fleet.models) == list(story.fleet.habits) == ["beta"]
+
+
+def test_e4_what_was_started_last_may_be_gone_when_the_next_one_starts():
+    with box(ALPHA, BETA) as story:
+        loaded(story)
+        story >> Asked("alpha", Want.UNLOAD) << stop(1, "alpha", "unload asked")
+        story >> gone(1) << nothing
+        story >> reload(BETA) << nothing
+        story.asks(1, "beta") << start(2, "beta")
+
+
+def test_d5_who_waited_for_a_load_that_is_ended_waits_from_then_on():
+    brief = replace(POLICY, queue_timeout=20.0)
+    with box(ALPHA, policy=brief) as story:
+        story.asks(1, "alpha") << start(1, "alpha")
+        story.after(15) << nothing
+        story >> reload(CHANGED_ALPHA, policy=brief) << stop(1, "alpha", CHANGED)
+        story.after(10) << nothing
+        story >> gone(1) << start(2, "alpha")
