@@ -104,10 +104,7 @@ class Limits:
         day = self._date()
         if day != self._day:
             self._day, self._today = day, {}
-        had = self._today.get(name, Use())
-        self._today[name] = Use(
-            had.requests + use.requests, had.prompt + use.prompt, had.completion + use.completion, use.last
-        )
+        self._today[name] = self._today.get(name, Use()) + use
         self._keyring.note(name, day, use)
 
     def today(self, name: str) -> Use:

@@ -57,6 +57,10 @@ class StoredKey:
     old_until: float = 0.0
 
 
+NOTED_FOR = 1.0
+"""Seconds for which use is added up before it is written: a crash loses no more, and no request pays for a write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """What a key has used; `last`: when, in seconds since the epoch, 0 for never."""
@@ -71,6 +75,11 @@ class Use:
         """Of prompts and answers together."""
         return self.prompt + self.completion
 
+    def __add__(self, other: Use) -> Use:
+        """Both, `other` being the later one."""
+        requests, prompt = self.requests + other.requests, self.prompt + other.prompt
+        return Use(requests, prompt, self.completion + other.completion, other.last)
+
 
 @dataclass(slots=True)
 class Keyring:
@@ -78,6 +87,8 @@ class Keyring:
 
     folder: Path
     _database: Database = field(init=False)
+    _noted: dict[tuple[str, str], Use] = field(default_factory=dict)
+    _writing: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
         self._database = Database(self.folder / "use.db", MIGRATIONS)
@@ -89,6 +100,7 @@ class Keyring:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._write_noted()
         await self._database.__aexit__(kind, error, trace)
 
     @property
@@ -128,11 +140,22 @@ class Keyring:
             raise NotKept(f"Keys can't be written to {self.path}: {why}. Nothing has changed.") from None
 
     def note(self, name: str, day: str, use: Use) -> None:
-        """Adds what was used on a day; never blocks, never fails."""
-        self._database.write(_USE, (name, day, use.requests, use.prompt, use.completion, use.last))
+        """Adds what was used on a day; never blocks, never fails. It is on the disk a second later."""
+        self._noted[name, day] = self._noted.get((name, day), Use()) + use
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().call_later(NOTED_FOR, self._write_noted)
+
+    def _write_noted(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        noted, self._noted = self._noted, {}
+        for (name, day), use in noted.items():
+            self._database.write(_USE, (name, day, use.requests, use.prompt, use.completion, use.last))
 
     async def used(self, day: str | None = None) -> dict[str, Use]:
         """What each key has used, on one day or on all that are remembered."""
+        self._write_noted()
         try:
             rows = await self._database.run(lambda connection: connection.execute(_USED, (day,)).fetchall())
         except sqlite3.Error as error:
