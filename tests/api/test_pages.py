@@ -11,7 +11,7 @@ from roundhouse.api.pages import FOLDER, add_pages, prefers_pages
 
 @pytest.fixture
 def client():
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     add_pages(app)
     with TestClient(app) as found:
         yield found
@@ -86,7 +86,8 @@ def test_another_version_is_not_there(client):
 
 def test_address_changes_with_the_files(tmp_path):
     def made(style: str) -> str:
-        (tmp_path / "index.html").write_text("{{assets}}/style.css")
+        for page in ("index.html", "docs.html"):
+            (tmp_path / page).write_text("{{assets}}/style.css")
         (tmp_path / "style.css").write_text(style)
         app = FastAPI()
         add_pages(app, tmp_path)
@@ -104,3 +105,12 @@ def test_slash_leads_to_the_page(client):
 @pytest.mark.parametrize(("accept", "page"), [("text/html,*/*;q=0.8", True), ("*/*", False), ("", False)])
 def test_who_wants_a_page(accept, page):
     assert prefers_pages(accept) is page
+
+
+def test_the_description_of_the_api_is_ours_and_loads_only_our_files(client):
+    page = client.get("/docs")
+    assert page.headers["content-security-policy"] == client.get("/ui").headers["content-security-policy"]
+    for path in re.findall(r'(?:src|href)="(/ui/assets/[^"]+)"', page.text):
+        assert client.get(path).status_code == 200
+    assert "://" not in page.text
+    assert client.get("/docs", headers={"if-none-match": page.headers["etag"]}).status_code == 304

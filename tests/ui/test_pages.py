@@ -314,3 +314,19 @@ def test_nothing_serious_is_in_the_way_of_anybody(box, opened, dark, width):
         if dark and width == 375 and name == "now":
             picture(page, f"dark-{width}")
         page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_api_is_described_without_anything_from_elsewhere(box, opened, width):
+    page = opened(f"{box.url.removesuffix('/ui')}/docs", width=width)
+    page.locator("details").first.wait_for()
+    described = page.evaluate("fetch('/openapi.json').then((answer) => answer.json())")["paths"]
+    operations = [(method, path) for path, methods in described.items() for method in methods]
+    assert page.locator("details").count() == len(operations) > 40
+    chat = page.locator("details", has_text="/v1/chat/completions").first
+    chat.locator("summary").click()
+    assert "Id or alias of a model" in chat.inner_text()
+    assert barriers(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width == 1280:
+        picture(page, "api")

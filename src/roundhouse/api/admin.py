@@ -86,6 +86,7 @@ def make_admin(house: House, version: str) -> FastAPI:
         title="Roundhouse",
         version=version,
         summary="One endpoint in front of many local inference engines.",
+        docs_url=None,  # it would be fetched from elsewhere; ours is in `pages`
         redoc_url=None,
     )
     _errors(app)

@@ -1,4 +1,4 @@
-"""The dashboard's files: `/ui`, and what it loads (spec G2).
+"""The files of the dashboard, `/ui` (spec G2), and of the API's description, `/docs`, and what they load.
 
 The page itself is always asked for anew; the rest lies below a path that changes with the files, so that browsers may
 keep it for ever and never mix two versions. None of it needs a key: what it shows comes from the admin API, which does.
@@ -34,18 +34,27 @@ FOREVER = "public, max-age=31536000, immutable"
 
 
 def add_pages(app: FastAPI, folder: Path = FOLDER) -> None:
-    """Adds `/ui`."""
+    """Adds `/ui` and `/docs`."""
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
     version = hashlib.sha256(b"".join(name.encode() + body for name, body in files.items())).hexdigest()[:16]
-    page = files["index.html"].replace(b"{{assets}}", f"/ui/assets/{version}".encode())
+    assets = f"/ui/assets/{version}".encode()
+    page, description = (files[name].replace(b"{{assets}}", assets) for name in ("index.html", "docs.html"))
     headers = {**HEADERS, "cache-control": "no-cache", "etag": f'"{version}"'}
 
     @app.api_route("/ui", methods=["GET", "HEAD"], include_in_schema=False)
     async def dashboard(request: Request) -> Response:
         """The dashboard, for browsers."""
+        return answer(request, page)
+
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        """What can be asked, for browsers."""
+        return answer(request, description)
+
+    def answer(request: Request, body: bytes) -> Response:
         if headers["etag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        return Response(page, media_type="text/html; charset=utf-8", headers=headers)
+        return Response(body, media_type="text/html; charset=utf-8", headers=headers)
 
     @app.get("/ui/", include_in_schema=False)
     async def with_slash() -> Response:
