@@ -236,8 +236,8 @@ def head_bytes(status: int, fields: Mapping[str, str]) -> bytes:
 class Generation:
     """What both engines do with a request: how many tokens, at which pace, and which of our faults.
 
-    `fake` in the request is a `Script` of the scripted engine; of it, tokens, delay, gate, gate_after, hang and die_after
-    are heeded. Without, it makes `max_tokens` tokens (16 if unsaid), `token_delay` apart.
+    `fake` in the request is a `Script` of the scripted engine; of it, tokens, delay, gate, gate_after, hang, die_after and,
+    in streams, raw (payloads in place of ours) are heeded. Without, it makes `max_tokens` tokens (16 if unsaid), `token_delay` apart.
     """
 
     def __init__(self, asked: Mapping[str, Any], behaviour: Behaviour, context: int) -> None:

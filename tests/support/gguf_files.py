@@ -21,10 +21,30 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_tiny_chat(path: Path | str, name: str, sentence: str = SENTENCE, n_ctx: int = 8192, n_layer: int = 2) -> Path:
+CAPABLE_TEMPLATE = (
+    "{% if tools %}{{ '<|im_start|>system\n' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['reasoning_content'] %}{{ '<think>\n' + m['reasoning_content'] + '\n</think>\n\n' }}{% endif %}"
+    "{{ (m['content'] or '') + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+"""Tells of tools, and has thoughts apart; for models that are held to a structure, too (see `write_tiny_chat`)."""
+
+
+def write_tiny_chat(
+    path: Path | str,
+    name: str,
+    sentence: str = SENTENCE,
+    n_ctx: int = 8192,
+    n_layer: int = 2,
+    template: str = CHAT_TEMPLATE,
+) -> Path:
     """Writes a llama-architecture chat model (about 3 MB) that answers anything with `sentence`, then ends.
 
-    Words of the sentence are separated by blanks and each occurs once (a word's successor is all the model knows).
+    Words of the sentence are separated by blanks and each occurs once (a word's successor is all the model knows). Its
+    tokenizer puts a blank before a text, but for `CAPABLE_TEMPLATE`: llama.cpp checks a template's beginning of the answer
+    against the grammar of a structure, and a blank is not in it.
     """
     words = sentence.split()
     if len(set(words)) != len(words):
@@ -54,8 +74,8 @@ def write_tiny_chat(path: Path | str, name: str, sentence: str = SENTENCE, n_ctx
     writer.add_eos_token_id(IM_END)
     writer.add_unk_token_id(UNKNOWN)
     writer.add_add_bos_token(True)
-    writer.add_add_space_prefix(True)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_add_space_prefix(template != CAPABLE_TEMPLATE)
+    writer.add_chat_template(template)
     _chat_tensors(writer, len(tokens), width, n_layer, len(words))
     return _finish(writer, path)
 
@@ -99,10 +119,13 @@ def _chat_tensors(writer: gguf.GGUFWriter, vocabulary: int, width: int, layers: 
         writer.add_tensor(block + "ffn_down.weight", np.zeros((width, 64), np.float32))
 
 
-def write_tiny_embedding(path: Path | str, name: str = "tiny-embedding", width: int = 64, n_layer: int = 1) -> Path:
+def write_tiny_embedding(
+    path: Path | str, name: str = "tiny-embedding", width: int = 64, n_layer: int = 1, *, ranks: bool = False
+) -> Path:
     """Writes a BERT-architecture embedding model (a few hundred kB) of `width` dimensions with mean pooling.
 
-    llama-server serves it with `--embeddings`; lower-case letters are its whole vocabulary.
+    llama-server serves it with `--embeddings`, one that `ranks` with `--reranking`; lower-case letters are its whole
+    vocabulary.
     """
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -117,7 +140,7 @@ def write_tiny_embedding(path: Path | str, name: str = "tiny-embedding", width: 
     writer.add_head_count(2)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_pooling_type(gguf.PoolingType.RANK if ranks else gguf.PoolingType.MEAN)
     writer.add_token_type_count(2)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("bert")
@@ -130,11 +153,11 @@ def write_tiny_embedding(path: Path | str, name: str = "tiny-embedding", width: 
     writer.add_eos_token_id(3)
     writer.add_sep_token_id(3)
     writer.add_mask_token_id(4)
-    _embedding_tensors(writer, len(tokens), width, n_layer)
+    _embedding_tensors(writer, len(tokens), width, n_layer, ranks=ranks)
     return _finish(writer, path)
 
 
-def _embedding_tensors(writer: gguf.GGUFWriter, vocabulary: int, width: int, layers: int) -> None:
+def _embedding_tensors(writer: gguf.GGUFWriter, vocabulary: int, width: int, layers: int, *, ranks: bool) -> None:
     noise = np.random.default_rng(1)
 
     def linear(tensor: str, rows: int, columns: int) -> None:
@@ -148,6 +171,9 @@ def _embedding_tensors(writer: gguf.GGUFWriter, vocabulary: int, width: int, lay
     for tensor, rows in (("token_embd", vocabulary), ("position_embd", 512), ("token_types", 2)):
         writer.add_tensor(f"{tensor}.weight", (noise.standard_normal((rows, width)) * 0.1).astype(np.float32))
     norm("token_embd_norm")
+    if ranks:
+        linear("cls", width, width)
+        linear("cls.output", 1, width)
     for layer in range(layers):
         block = f"blk.{layer}."
         for part in ("attn_q", "attn_k", "attn_v", "attn_output"):

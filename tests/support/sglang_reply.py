@@ -83,8 +83,12 @@ class Reply:
         )
 
     async def events(self) -> AsyncIterator[bytes]:
-        async for chunk in self.chunks() if self.chat else self.text_chunks():
-            yield dump(chunk)
+        if raw := self.turn.script.raw:
+            for payload in raw:
+                yield payload.encode()
+        else:
+            async for chunk in self.chunks() if self.chat else self.text_chunks():
+                yield dump(chunk)
         yield b"[DONE]"
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:

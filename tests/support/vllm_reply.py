@@ -116,11 +116,15 @@ class Reply:
         return self.frame("chat.completion", [{"index": 0, "message": message, **ending}]) | common | prompt
 
     async def events(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self.chunks():
-                yield dump(chunk)
-        except EngineDead:
-            yield dump(DEAD.body)
+        if raw := self.turn.script.raw:
+            for payload in raw:
+                yield payload.encode()
+        else:
+            try:
+                async for chunk in self.chunks():
+                    yield dump(chunk)
+            except EngineDead:
+                yield dump(DEAD.body)
         yield b"[DONE]"
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
