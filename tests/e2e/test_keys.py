@@ -8,7 +8,7 @@ import pytest
 
 from roundhouse.api.auth import hash_key
 from tests.support.house import Place, Running, Scripted
-from tests.support.wire import Api, chat
+from tests.support.wire import Api, chat, link
 
 KEYS = {"admin": "sk-admin", "keeper": "sk-keeper", "user": "sk-user", "anthropic": "sk-anthropic"}
 
@@ -260,6 +260,24 @@ async def test_f2_what_can_be_no_key_is_refused_with_words(made_house, body, sta
     reply = await made_house.admin.post("/api/v1/keys", body)
     assert reply.status == status
     assert reply.error()["message"]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/keys", "/api/v1/plan", "/api/v1/reload", "/models/load", "/api/show"])
+async def test_f2_of_who_has_no_key_no_body_is_read_and_of_who_has_one_not_without_end(keyed_house, path):
+    async with link(keyed_house.port) as one:
+        one.send("POST", path, None, {"content-type": "application/json", "content-length": "1000000000"})
+        assert (await one.head()).status == 401  # nothing of the body was sent
+    if path != "/api/v1/reload":  # which has none
+        async with link(keyed_house.port) as one:
+            told = {
+                "authorization": "Bearer sk-admin",
+                "content-type": "application/json",
+                "content-length": "1000000000",
+            }
+            one.send("POST", path, None, told)
+            one.writer.write(b'{"text": "' + b"x" * (2 << 20))
+            reply = await (await one.head()).reply()
+            assert (reply.status, "over 1.0 MiB" in reply.body.decode()) == (413, True), reply.body
 
 
 @pytest.mark.parametrize("query", ["key=sk-user", "api_key=sk-user", "x=1&access_token=sk-user"])

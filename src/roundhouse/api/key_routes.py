@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fastapi import Body, Request, Response
+from fastapi import Request, Response
 
 from roundhouse.api.admin import Json
+from roundhouse.api.client import order
 from roundhouse.config.units import duration
 from roundhouse.errors import BadRequest
 
@@ -47,9 +48,10 @@ def add_keys(app: FastAPI, house: House) -> None:
         return Json({"keys": await house.keyholder.told()})
 
     @app.post("/api/v1/keys", tags=["admin"], status_code=201)
-    async def add(request: Request, wanted: dict[str, Any] = Body()) -> Response:  # noqa: B008  # FastAPI's form
+    async def add(request: Request) -> Response:
         """Makes a key: `name`, and what the configuration says of one. Its secret is told here and never again."""
         require_admin(request)
+        wanted = await order(request)
         settings = {key: value for key, value in wanted.items() if key != "name"}
         name = wanted.get("name")
         if not isinstance(name, str):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastapi import Body, Request, Response
+from fastapi import Request, Response
 
 from roundhouse.api.admin import Json
+from roundhouse.api.client import order
 from roundhouse.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ def add_reload(app: FastAPI, house: House, reloader: Reloader) -> None:
         return Json(await reloader.plan())
 
     @app.post("/api/v1/plan", tags=["admin"])
-    async def plan_text(request: Request, wanted: dict[str, Any] = Body()) -> Response:  # noqa: B008  # FastAPI's form
+    async def plan_text(request: Request) -> Response:
         """The same for the YAML `text` in the file's place. Nothing is written or applied."""
         require_admin(request)
-        if not isinstance(text := wanted.get("text"), str):
+        if not isinstance(text := (await order(request)).get("text"), str):
             raise BadRequest("Send the configuration's YAML as `text`.", param="text")
         return Json(await reloader.plan(text))
 
