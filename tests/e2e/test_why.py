@@ -135,3 +135,10 @@ async def test_g5_what_was_decided_can_be_played_again(place):
         told = json.loads(shown.out)
         assert told["difference"] is None
         assert told["decisions"] >= 10  # three starts, two stops, four grants, and one answer that was cut
+
+
+async def test_f2_strangers_do_not_learn_which_models_there_are(place):
+    place.write([Scripted(place.folder, "one")], keys=[{"name": "boss", "hash": hash_key("boss"), "admin": True}])
+    with Running(place) as running:
+        statuses = [(await running.api.get(f"/api/v1/models/{name}/why")).status for name in ("one", "none")]
+    assert statuses == [401, 401]

@@ -48,6 +48,7 @@ def add_why(app: FastAPI, house: House, reasons: Reasons) -> None:
     @app.get("/api/v1/models/{model:path}/why", tags=["admin"])
     async def model_why(request: Request, model: str) -> Response:
         """Why a model is loaded, or left, or does not come: how it is now, and the last that happened to it."""
+        caller = house.identify(request)  # before names are looked up: strangers are not told which there are
         match = house.catalog.find(model, house.is_loaded)
-        house.identify(request).require_model(*match.names)
+        caller.require_model(*match.names)
         return Json(await reasons.of_model(match.model.id))
