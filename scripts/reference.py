@@ -79,9 +79,9 @@ MEDIA = (
     + ", and without `/v1`.\n"
 )
 OWN_ROUTES = """\
-Where keys are configured, every call needs one, but for `/`, `/ui`, `/docs` and `/health`, which then tells other
-machines only its status and version. `load`, `unload`, `pin`, `unpin`, `log`, `details`, `queue`, `requests` and
-`config` need a key with `admin: true` or `manage: true`."""
+Where keys are configured, every call needs one, but for `/`, `/ui`, `/docs`, `/api/version` and `/health`, which then
+tells other machines only its status and version. `load`, `unload`, `pin`, `unpin`, `log`, `details`, `queue`,
+`requests` and `config` need a key with `admin: true` or `manage: true`."""
 
 
 def configuration() -> str:

@@ -1,7 +1,8 @@
 """`/openapi.json`: what FastAPI says of our own routes, and the relayed ones beside it, which it does not know.
 
 Bodies are described as loosely as they are: engines take parameters that we don't know, and get them. Every error has
-one shape per API, whatever its status; `default` stands for all of them.
+one shape per API. The statuses that Roundhouse gives are listed for each operation (`statuses`); `default` is for what
+it passes on from an engine, and for its own mistakes.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from roundhouse.api.media import PATHS as MEDIA
 from roundhouse.api.routes import ROUTES
+from roundhouse.api.statuses import RELAYED, of
 from roundhouse.dialects import anthropic, ollama, responses
 from roundhouse.dialects.openai import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fastapi import FastAPI
+
+    from roundhouse.errors import RouterError
 
     Described = dict[str, Any]
 
@@ -35,7 +39,11 @@ JSON, SSE, NDJSON, FORM = "application/json", "text/event-stream", "application/
 _TEXT: Final[Described] = {"type": "string"}
 _OBJECT: Final[Described] = {"type": "object"}
 _LIST: Final[Described] = {"type": "array", "items": _OBJECT}
-_MODEL: Final[Described] = {"type": "string", "description": "Id or alias of a model; `GET /v1/models` lists them."}
+_MODEL: Final[Described] = {
+    "type": "string",
+    "minLength": 1,
+    "description": "Id or alias of a model; `GET /v1/models` lists them.",
+}
 _STREAM: Final[Described] = {"type": "boolean", "description": "Whether the answer comes in pieces."}
 SCHEMAS: Final[dict[str, Described]] = {
     "Error": {
@@ -68,6 +76,16 @@ SCHEMAS: Final[dict[str, Described]] = {
     },
     "OllamaError": {"type": "object", "required": ["error"], "properties": {"error": _TEXT}},
 }
+_TURNS: Final[Described] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {"role": {"enum": ["user", "assistant"]}, "content": {"oneOf": [_TEXT, _LIST]}},
+    },
+}
+"""Anthropic's messages, which are taken apart here."""
 _TEXT_OR_LIST: Final[Described] = {"oneOf": [_TEXT, {"type": "array"}]}
 _FIELDS: Final[dict[Operation, dict[str, Described]]] = {
     Operation.CHAT: {"messages": _LIST},
@@ -81,7 +99,10 @@ _ENGINES: Final = "Engine"
 _STREAMED = {Operation.CHAT, Operation.COMPLETION, Operation.NATIVE}
 _OTHERS: Final[dict[str, _Told]] = {
     anthropic.MESSAGES: _Told(
-        "Anthropic's Messages", {"messages": _LIST, "max_tokens": {"type": "integer"}}, SSE, "Anthropic"
+        "Anthropic's Messages",
+        {"messages": _TURNS, "max_tokens": {"type": "integer", "minimum": 1}},
+        SSE,
+        "Anthropic",
     ),
     anthropic.COUNT: _Told("Tokens of an Anthropic request", {"messages": _LIST}, "", "Anthropic"),
     responses.PATH: _Told("OpenAI's Responses", {"input": _TEXT_OR_LIST}, SSE),
@@ -97,6 +118,15 @@ _TYPES: Final = {
     "/models/sse": SSE,
 }
 """What is no JSON of our own routes."""
+_NAME: Final[dict[str, Described]] = {"model": _MODEL}
+_BODIES: Final[dict[str, dict[str, Described]]] = {
+    "/api/show": _NAME,
+    "/api/v1/keys": {"name": {"type": "string", "description": "The rest is as in `keys:` of the configuration."}},
+    "/api/v1/plan": {"text": {"type": "string", "description": "YAML, looked at in place of the file's."}},
+    "/models/load": _NAME,
+    "/models/unload": _NAME,
+}
+"""Bodies that our own routes read themselves, when they know who asks; all fields are required, others may be there."""
 
 
 def describe(app: FastAPI) -> None:
@@ -152,24 +182,33 @@ def _operation(path: str, told: _Told, answer: Described, *kinds: str) -> Descri
             "summary": told.what,
             "operationId": "post" + "".join(part.capitalize() for part in re.split("[/_-]", path)),
             "requestBody": {"required": True, "content": {kind: {"schema": body} for kind in (JSON, *kinds)}},
-            "responses": {"200": {"description": "The answer", "content": answers}, "default": _error(told.errors)},
+            "responses": {"200": {"description": "The answer", "content": answers}} | _errors(RELAYED, told.errors),
         }
     }
 
 
 def _own(found: Described) -> None:
-    """Our own routes: errors in our shape in place of FastAPI's 422."""
+    """Our own routes: errors in our shape in place of FastAPI's 422, bodies that FastAPI does not read."""
     for path, operations in found["paths"].items():
         whose = "Ollama" if path.startswith("/api/") and not path.startswith("/api/v1/") else ""
-        for operation in operations.values():
+        for method, operation in operations.items():
             answers = operation["responses"]
             if answers.get("422", {}).get("description") == "Validation Error":
                 del answers["422"]
-            answers["default"] = _error(whose)
+            if method == "post" and path in _BODIES:
+                schema = {"type": "object", "required": list(_BODIES[path]), "properties": _BODIES[path]}
+                operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schema}}}
+            operation["responses"] = answers | _errors(of(method, path, operation), whose)
             if (kind := _TYPES.get(path)) is not None:
                 answers["200"]["content"] = {kind: {"schema": _ANY if kind == SSE else _TEXT}}
 
 
-def _error(whose: str) -> Described:
+def _errors(errors: Iterable[type[RouterError]], whose: str) -> dict[str, Described]:
+    """By status what each error means, and `default`."""
     schema = _ANY if whose == _ENGINES else {"$ref": f"#/components/schemas/{whose}Error"}
-    return {"description": "What is wrong and what to do", "content": {JSON: {"schema": schema}}}
+    meant: dict[int, list[str]] = {}
+    for error in sorted(errors, key=lambda error: (error.status, error.code)):
+        meant.setdefault(error.status, []).append(f"`{error.code}`: {(error.__doc__ or '').partition(chr(10))[0]}")
+    told = {str(status): "\n\n".join(words) for status, words in meant.items()}
+    told["default"] = "Errors of the engine, as it has them, or a mistake of Roundhouse's own (`internal_error`)"
+    return {status: {"description": words, "content": {JSON: {"schema": schema}}} for status, words in told.items()}
