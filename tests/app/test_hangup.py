@@ -10,6 +10,7 @@ import pytest
 
 from roundhouse.app.hangup import Hangup
 from roundhouse.errors import Conflict
+from roundhouse.runtime.tasks import Tasks
 
 
 class Reloader:
@@ -50,7 +51,11 @@ def terminal(tmp_path):
 
 
 def hangup(reloader, ended, terminal, environ=None) -> Hangup:
-    return Hangup(environ or {}, reloader, lambda: ended.append(True), str(terminal))
+    return Hangup(environ or {}, reloader, Tasks(fail), lambda: ended.append(True), str(terminal))
+
+
+def fail(where: str, error: BaseException) -> None:
+    raise AssertionError(where) from error
 
 
 async def rest(made: Hangup) -> None:

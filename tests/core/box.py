@@ -160,8 +160,8 @@ class Box:
         for engine in self.engines.values():
             if engine.ready_at is None and not engine.stopped and self.outdated(engine):
                 self.idle_since[engine.model] = self.now
-            if engine.draining_since is not None and self.specs[engine.model].pinned:
-                engine.unload_asked = True  # it was leaving when it was pinned
+            if engine.draining_since is not None and not engine.for_room and self.specs[engine.model].pinned:
+                engine.unload_asked = True  # it was leaving when it was pinned, and not to make room
         devices = tuple(self.fleet.devices.values())
         self.happens(Reloaded(tuple(specs), devices, policy))
 

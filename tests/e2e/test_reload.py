@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
+import sys
 
 import pytest
 
 from tests.support.fake_engine import EMOJI
+from tests.support.gguf_files import write_tiny_chat
 from tests.support.house import Running, Scripted
 from tests.support.processes import Watched
 
@@ -25,6 +27,13 @@ def one(place):
 @pytest.fixture
 def two(place):
     return Scripted(place.folder, "two")
+
+
+@pytest.fixture
+def llama_file(place):
+    file = place.folder / "tiny.gguf"
+    write_tiny_chat(file, "tiny")
+    return file
 
 
 def changed(model: Scripted, **settings: object) -> Scripted:
@@ -258,3 +267,33 @@ async def test_e1_engines_are_found_again_after_a_reload(place, one):
         assert (one.pid, one.starts) == (pid, 2)
         place.write([one], **HELD)
         assert (await post(running)).json()["applied"]
+
+
+async def test_e4_a_key_that_can_not_be_compared_changes_nothing(place, one, two):
+    """Its form is right, its hash is none: that is found before anything is taken over, not half way."""
+    place.write([one], **HELD)
+    with Running(place) as running:
+        place.write([two], keys=[{"name": "me", "hash": "sha256:...", "admin": True}], **HELD)
+        told = await post(running)
+        assert (told.status, told.json()["applied"]) == (422, False)
+        assert "hash of 'me'" in told.json()["error"]["message"]
+        assert (await running.api.chat("one")).status == 200
+        assert (await running.api.chat("two")).status == 404
+
+
+async def test_e4_what_needs_a_restart_restarts_no_model(place, llama_file):
+    """`sessions` is resolved into each model; a model is resolved with what holds, not with what the file says."""
+    model = {"path": str(llama_file), "context": 512, "memory": "100MiB"}
+    place.write({"tiny": model}, **HELD)
+    with Running(place) as running:
+        place.write({"tiny": model}, sessions={"store": "off"}, **HELD)
+        told = (await running.api.get("/api/v1/plan")).json()
+        assert [change["name"] for change in told["changes"]] == ["sessions.store"]
+
+
+async def test_g3_the_file_is_told_by_its_whole_path(place, one):
+    """Who edits it elsewhere compares it with the file that was edited."""
+    place.write([one], **HELD)
+    start = f"cd {place.folder} && exec {sys.executable} -m roundhouse serve --config roundhouse.yaml"
+    with Running(place, wrapper=["/bin/sh", "-c", start]) as running:
+        assert (await running.api.get("/api/v1/plan")).json()["file"] == str(place.file)

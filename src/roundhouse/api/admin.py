@@ -97,6 +97,23 @@ def make_admin(house: House, version: str) -> FastAPI:
     return app
 
 
+class Guarded(Protocol):
+    """Who can be asked who asks."""
+
+    guard: Guard
+
+    def identify(self, request: Request) -> Caller:
+        """Who asks; raises Unauthorized."""
+
+
+def caller_of(house: Guarded, request: Request) -> Caller:
+    """Who asks. Of what changes something, Forbidden if a page of another site has a browser send it (spec F3)."""
+    caller = house.identify(request)
+    if request.method != "GET":
+        house.guard.admin(request.method, request.scope["headers"], caller)
+    return caller
+
+
 def _errors(app: FastAPI) -> None:
     """FastAPI's own 404, 405 and 422 say `detail`; ours have OpenAI's shape everywhere (spec A4)."""
 
@@ -188,31 +205,31 @@ def _operator(app: FastAPI, house: House) -> None:
     @app.post("/api/v1/models/{model:path}/load", tags=["admin"])
     async def load(request: Request, model: str) -> Response:
         """Loads a model (making room if need be) and answers when it is ready or has failed."""
-        _require_manage(house, request)
+        caller_of(house, request).require_manage()
         return Json(await house.load(model))
 
     @app.post("/api/v1/models/{model:path}/unload", tags=["admin"])
     async def unload(request: Request, model: str) -> Response:
         """Unloads a model after its running answers, and answers when it is gone."""
-        _require_manage(house, request)
+        caller_of(house, request).require_manage()
         return Json(await house.unload(model))
 
     @app.post("/api/v1/models/{model:path}/pin", tags=["admin"])
     async def pin(request: Request, model: str) -> Response:
         """Has a model never unloaded to make room, until Roundhouse ends."""
-        _require_manage(house, request)
+        caller_of(house, request).require_manage()
         return Json(await house.pin(model, pinned=True))
 
     @app.post("/api/v1/models/{model:path}/unpin", tags=["admin"])
     async def unpin(request: Request, model: str) -> Response:
         """Ends a pin, also a configured one."""
-        _require_manage(house, request)
+        caller_of(house, request).require_manage()
         return Json(await house.pin(model, pinned=False))
 
     @app.get("/api/v1/models/{model:path}/log", tags=["admin"])
     async def log(request: Request, model: str, follow: int = 0) -> Response:
         """A model's output; `follow=1` goes on as it comes."""
-        _require_manage(house, request, guard=False)
+        caller_of(house, request).require_manage()
         lines = house.log(model, follow=bool(follow))
         return StreamingResponse(
             (line + "\n" async for line in lines), media_type="text/plain; charset=utf-8", headers=FEED_HEADERS
@@ -221,13 +238,6 @@ def _operator(app: FastAPI, house: House) -> None:
 
 def _require_any(house: House, request: Request) -> None:
     house.identify(request)
-
-
-def _require_manage(house: House, request: Request, *, guard: bool = True) -> None:
-    caller = house.identify(request)
-    if guard:
-        house.guard.admin(request.method, request.scope["headers"], caller)
-    caller.require_manage()
 
 
 async def _feed(house: House, after: str | None) -> AsyncIterator[bytes]:

@@ -93,7 +93,10 @@ async def _within(patience: float, receive: Receive) -> Message:
 
 async def small_body(request: Request) -> bytes:
     """The body of an order, which names a model and little else. Raises as `Client.body`."""
-    return await Client(request.receive).body(SMALL, SMALL_WITHIN)
+    try:
+        return await Client(request.receive).body(SMALL, SMALL_WITHIN)
+    except BodyTooLarge:  # by a limit that can't be set
+        raise BodyTooLarge(f"The request body is over {say(SMALL)}, the limit of {request.url.path}.") from None
 
 
 async def order(request: Request) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from fastapi import FastAPI, Query, Request, Response
 
-from roundhouse.api.admin import Json
+from roundhouse.api.admin import Guarded, Json, caller_of
 
 if TYPE_CHECKING:
     from roundhouse.api.auth import Caller
-    from roundhouse.api.guard import Guard
 
 Outcome = Literal["ok", "failed"]
 
@@ -49,22 +48,11 @@ class Dashboard(Protocol):
         """The configuration without models and secrets."""
 
 
-class House(Protocol):
-    """What this needs of the running program."""
-
-    guard: Guard
-
-    def identify(self, request: Request) -> Caller:
-        """Who asks; raises Unauthorized."""
-
-
-def add_dashboard(app: FastAPI, house: House, dashboard: Dashboard) -> None:
+def add_dashboard(app: FastAPI, house: Guarded, dashboard: Dashboard) -> None:
     """Adds the routes."""
 
     def require(request: Request) -> Caller:
-        caller = house.identify(request)
-        if request.method != "GET":
-            house.guard.admin(request.method, request.scope["headers"], caller)
+        caller = caller_of(house, request)
         caller.require_manage()
         return caller
 

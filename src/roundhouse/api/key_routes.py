@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastapi import Request, Response
 
-from roundhouse.api.admin import Json
+from roundhouse.api.admin import Guarded, Json, caller_of
 from roundhouse.api.client import order
 from roundhouse.config.units import duration
 from roundhouse.errors import BadRequest
@@ -14,43 +14,31 @@ from roundhouse.errors import BadRequest
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from roundhouse.api.auth import Caller
-    from roundhouse.api.guard import Guard
     from roundhouse.api.keyholder import Keyholder
 
 NO_STORE = {"cache-control": "no-store"}
 """With every answer that holds a secret."""
 
 
-class House(Protocol):
+class House(Guarded, Protocol):
     """What these need of the running program."""
 
-    guard: Guard
     keyholder: Keyholder
-
-    def identify(self, request: Request) -> Caller:
-        """Who asks; raises Unauthorized."""
 
 
 def add_keys(app: FastAPI, house: House) -> None:
     """Adds the routes."""
 
-    def require_admin(request: Request) -> None:
-        caller = house.identify(request)
-        if request.method != "GET":
-            house.guard.admin(request.method, request.scope["headers"], caller)
-        caller.require_admin()
-
     @app.get("/api/v1/keys", tags=["admin"])
     async def keys(request: Request) -> Response:
         """All keys without their secrets: what each may do, what is left of its limits, what it has used."""
-        require_admin(request)
+        caller_of(house, request).require_admin()
         return Json({"keys": await house.keyholder.told()})
 
     @app.post("/api/v1/keys", tags=["admin"], status_code=201)
     async def add(request: Request) -> Response:
         """Makes a key: `name`, and what the configuration says of one. Its secret is told here and never again."""
-        require_admin(request)
+        caller_of(house, request).require_admin()
         wanted = await order(request)
         settings = {key: value for key, value in wanted.items() if key != "name"}
         name = wanted.get("name")
@@ -61,13 +49,13 @@ def add_keys(app: FastAPI, house: House) -> None:
     @app.delete("/api/v1/keys/{name}", tags=["admin"])
     async def revoke(request: Request, name: str, last: bool = False) -> Response:
         """Revokes a key, for the next request on; `last=true` also the only one, after which no key is needed."""
-        require_admin(request)
+        caller_of(house, request).require_admin()
         return Json({"name": name, "open": await house.keyholder.revoke(name, last=last)})
 
     @app.post("/api/v1/keys/{name}/rotate", tags=["admin"])
     async def rotate(request: Request, name: str, grace: str = "") -> Response:
         """Gives a key another secret; the former one stays good for `grace` (as in `1h`), else for nothing more."""
-        require_admin(request)
+        caller_of(house, request).require_admin()
         try:
             seconds = duration(grace) if grace else 0.0
         except ValueError as error:

@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 
 from roundhouse import __version__
-from roundhouse.api.admin import FEED_HEADERS, FEED_PING, Json
+from roundhouse.api.admin import FEED_HEADERS, FEED_PING, Json, caller_of
 from roundhouse.api.client import small_body
 from roundhouse.core.model import Kind
 from roundhouse.errors import BadRequest
@@ -95,8 +95,7 @@ def add_router_api(app: FastAPI, house: House) -> None:
 
 async def _wanted(house: House, request: Request) -> str:
     """The model in the body, of whom may load and unload it."""
-    caller = house.identify(request)
-    house.guard.admin(request.method, request.scope["headers"], caller)
+    caller = caller_of(house, request)
     caller.require_manage()
     raw = await small_body(request)
     try:

@@ -6,7 +6,6 @@ the start. Started with `nohup`, Roundhouse stays also then.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -17,9 +16,11 @@ from roundhouse.errors import Conflict
 from roundhouse.observe import log
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
 
     from roundhouse.app.reload import Reloader
+    from roundhouse.runtime.tasks import Tasks
 
 TERMINAL = "/dev/tty"
 
@@ -28,9 +29,15 @@ class Hangup:
     """What a SIGHUP does. Made before a handler is set; `end` begins the end of the program."""
 
     def __init__(
-        self, environ: Mapping[str, str], reloader: Reloader, end: Callable[[], None], terminal: str = TERMINAL
+        self,
+        environ: Mapping[str, str],
+        reloader: Reloader,
+        tasks: Tasks,
+        end: Callable[[], None],
+        terminal: str = TERMINAL,
     ) -> None:
         self._environ = environ
+        self._tasks = tasks
         self._reloader = reloader
         self._end = end
         self._terminal = terminal
@@ -45,7 +52,7 @@ class Hangup:
         elif self._task is not None and not self._task.done():
             self._again = True
         else:
-            self._task = asyncio.get_running_loop().create_task(self._reload(), name="reload by SIGHUP")
+            self._task = self._tasks.spawn(self._reload(), "reload by SIGHUP")
 
     async def _reload(self) -> None:
         """Applies the file, and tells systemd meanwhile (sd_notify(3): RELOADING, MONOTONIC_USEC, READY)."""

@@ -54,13 +54,17 @@ async def hold_engines(config: Config, environ: Mapping[str, str]) -> AsyncItera
 
 
 async def hold_units(held: Held, config: Config, environ: Mapping[str, str], stack: AsyncExitStack) -> None:
-    """Has the launcher of units know those of another configuration; one that is needed only now enters `stack`."""
+    """Has a launcher of units where another configuration is the first to need one; it enters `stack`."""
+    if held.systemd is None:
+        systemd = _systemd(config, default_runtime_dir(environ), install_id(config.state_dir))
+        if systemd is not None:
+            held.systemd = await stack.enter_async_context(systemd)
+
+
+def know_units(held: Held, config: Config) -> None:
+    """Has the launcher of units, if there is one, know those of this configuration from now on."""
     if held.systemd is not None:
         held.systemd.configure(_named(config), config.devices.get("ram"))
-        return
-    systemd = _systemd(config, default_runtime_dir(environ), install_id(config.state_dir))
-    if systemd is not None:
-        held.systemd = await stack.enter_async_context(systemd)
 
 
 def _systemd(config: Config, folder: Path, identity: str) -> SystemdLauncher | None:

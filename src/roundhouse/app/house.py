@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import roundhouse
 from roundhouse.api import state
 from roundhouse.api.admin import make_admin
+from roundhouse.api.auth import Keys
 from roundhouse.api.dashboard import add_dashboard
 from roundhouse.api.dispatch import Dispatch
 from roundhouse.api.gateway import Gateway
@@ -28,7 +29,7 @@ from roundhouse.app.adoption import Adoption
 from roundhouse.app.apis import add_routes, other_apis, with_cors
 from roundhouse.app.books import Books
 from roundhouse.app.dashboard import Dashboard
-from roundhouse.app.hold import hold_engines, hold_units
+from roundhouse.app.hold import hold_engines, hold_units, know_units
 from roundhouse.app.keyring import open_keys
 from roundhouse.app.lineup import Workshop
 from roundhouse.app.listing import Listing
@@ -142,21 +143,21 @@ class House:
         readers = await devices.detect()
         self._reader = devices.combine(readers)
         first = await self._reader.read({})
-        self._tasks = Tasks(self._unexpected)
-        stack.push_async_callback(self._tasks.close)
+        self.tasks = Tasks(self._unexpected)
+        stack.push_async_callback(self.tasks.close)
         self._workshop = Workshop(held, self._store, first, self._shelf.folder if self._shelf is not None else None)
         self.lineup = await self._workshop.line_up(config)
         self.captures: Captures | None = None
         if config.captures.store != "off":
-            made = Captures(config.state_dir / "captures.db", config.captures, self._secrets.text, self._tasks.spawn)
+            made = Captures(config.state_dir / "captures.db", config.captures, self._secrets.text, self.tasks.spawn)
             self.captures = await stack.enter_async_context(made)
         self._make_runtime(first, await self._store.peaks_all())
         self._journal = Journal(config.state_dir / "journal.db", self.supervisor.fleet, self.supervisor.now)
         self.supervisor.journal = (await stack.enter_async_context(self._journal)).note
         await self._adopt(held)
         await self._survey.read()
-        self._tasks.spawn(self._survey.run(), "survey")
-        self._tasks.spawn(self.reloader.watch(), "watch of the configuration file")
+        self.tasks.spawn(self._survey.run(), "survey")
+        self.tasks.spawn(self.reloader.watch(), "watch of the configuration file")
         for model in self.config.models.values():
             if model.preload:
                 await self._preload(model)
@@ -195,7 +196,7 @@ class House:
         self.effects.memory_told = self._survey.told
         self.effects.secret, self.effects.hide = self._secrets.add, self._secrets.text
         links = Links(config.state_dir / "links.json", found.gpus)
-        self._swaps = Swaps(fleet, runnables, links, self._store, self.bus, self.metrics, self._log, self._tasks)
+        self._swaps = Swaps(fleet, runnables, links, self._store, self.bus, self.metrics, self._log, self.tasks)
         self._stack.push_async_callback(self._swaps.close)
         self.effects.switches = self._swaps.switches
         self.books.answered = self._swaps.answered
@@ -239,7 +240,8 @@ class House:
     # --- another configuration ---
 
     async def make_ready(self, config: Config) -> Lineup:
-        """What another configuration needs, made aside: nothing changes by it."""
+        """What another configuration needs, made aside: nothing changes by it. Raises ConfigError."""
+        Keys(config.keys)  # or a hash that is none would be found half way
         await hold_units(self._lent, config, self._environ, self._stack)
         return await self._workshop.line_up(config, self.lineup)
 
@@ -253,15 +255,17 @@ class House:
         self.metrics.set_models(config.models)
         self.keyholder.configure(config.keys, config.models)
         self._survey.budgets = config.devices
-        self.supervisor.post(Reloaded(tuple(lineup.specs), tuple(lineup.devices), specs.make_policy(config)))
+        know_units(self._lent, config)
+        self._retired = [staying for staying in self._retired if staying.kept.running] + retired
         for staying in retired:
             staying.kept.stays = False
-            self._retired.append(staying)
-            self._tasks.spawn(staying.kept.retire(staying.grace), "end of a process that stayed")
+        self.supervisor.post(Reloaded(tuple(lineup.specs), tuple(lineup.devices), specs.make_policy(config)))
+        for staying in retired:
+            self.tasks.spawn(staying.kept.retire(staying.grace), "end of a process that stayed")
         for model in config.models.values():
             known = former.models.get(model.id)
             if model.preload and (known is None or not known.preload):
-                self._tasks.spawn(self._preload(model), f"preload of {model.id}")
+                self.tasks.spawn(self._preload(model), f"preload of {model.id}")
 
     async def _objection(self, model: str) -> str | None:
         """Why a model can't be loaded, known without trying; that is shown as a failure of it."""

@@ -87,8 +87,6 @@ class Reloader:
         """
         source = self._source()
         async with self._lock:
-            if self._house.supervisor.fleet.closing:
-                raise Conflict("Roundhouse is shutting down.")
             self._seen = await asyncio.to_thread(_look, source)
             try:
                 lineup, pending = await self._made(source)
@@ -96,6 +94,8 @@ class Reloader:
                 told = self._told(source, error=error)
                 self._log.error("configuration not applied", why=why, reason=error.message)
                 return self._done(told, "failed")
+            if self._house.supervisor.fleet.closing:  # what leaves now would not come back
+                raise Conflict("Roundhouse is shutting down.")
             changes = self._changes(lineup)
             told = self._told(source, (*changes, *pending), lineup.config.warnings)
             self._house.take_over(lineup)
@@ -128,11 +128,12 @@ class Reloader:
 
         Raises ConfigError.
         """
+        running = self._house.config
         if text is None:
-            new = await asyncio.to_thread(load, source, self._environ)
+            new = await asyncio.to_thread(load, source, self._environ, running.sessions)
         else:
-            new = await asyncio.to_thread(parse, text, source, self._environ)
-        config = in_force(self._house.config, new)
+            new = await asyncio.to_thread(parse, text, source, self._environ, running.sessions)
+        config = in_force(running, new)
         # The addresses are those of the start: without keys, whoever reaches them may do everything.
         problems = Problems(source)
         checks.listening(config, problems)
@@ -153,7 +154,7 @@ class Reloader:
     ) -> dict[str, Any]:
         line = _LINE.search(error.message) if error is not None else None
         return {
-            "file": str(source),
+            "file": str(source.absolute()),
             "error": None
             if error is None
             else {"message": self._secrets.text(error.message), "line": int(line[1]) if line else None},

@@ -74,7 +74,7 @@ async def _serve_held(
         server.on_started = opened
         loop = asyncio.get_running_loop()
         petting = loop.create_task(_watchdog(), name="watchdog")
-        hangup = Hangup(os.environ, house.reloader, server.end)
+        hangup = Hangup(os.environ, house.reloader, house.tasks, server.end)
         loop.add_signal_handler(signal.SIGHUP, hangup.heard)
         try:
             await server.serve(sockets)

@@ -21,6 +21,7 @@ from roundhouse.config.section import Section
 from roundhouse.errors import ConfigError
 
 if TYPE_CHECKING:
+    from roundhouse.config.models import Sessions
     from roundhouse.config.problems import KeyPath
 
 LARGEST = 4 * 1024**2
@@ -53,8 +54,8 @@ def find(explicit: Path | None, env: Mapping[str, str]) -> Path:
     raise ConfigError(f"No configuration file. Tried: {tried}. `roundhouse init` writes one to start from.")
 
 
-def load(path: Path, env: Mapping[str, str]) -> Config:
-    """The configuration in a file. Raises ConfigError with all that is wrong with it."""
+def load(path: Path, env: Mapping[str, str], sessions: Sessions | None = None) -> Config:
+    """The configuration in a file; `sessions` as for `parse`. Raises ConfigError with all that is wrong with it."""
     try:
         with path.open("rb") as file:
             raw = file.read(LARGEST + 1)
@@ -69,12 +70,13 @@ def load(path: Path, env: Mapping[str, str]) -> Config:
         raise ConfigError(
             f"{path}:{line}: is not UTF-8 (byte {raw[error.start]:#04x}); save the file as UTF-8"
         ) from None
-    return parse(text, path, env)
+    return parse(text, path, env, sessions)
 
 
-def parse(text: str, source: Path, env: Mapping[str, str]) -> Config:
+def parse(text: str, source: Path, env: Mapping[str, str], sessions: Sessions | None = None) -> Config:
     """The configuration in `text`. `source` names it in messages, and its folder is what paths are relative to.
 
+    Models are resolved with `sessions` in place of what the text says of them: with those of a running Roundhouse.
     Looks at the disk for models, not at `source`. Raises ConfigError with all that is wrong.
     """
     problems = Problems(source)
@@ -85,7 +87,8 @@ def parse(text: str, source: Path, env: Mapping[str, str]) -> Config:
     written = data.pop("models", None)
     top = _section(Config, data, (), problems)
     models = _models(written, problems)
-    config = _complete(top, models, _keys(written), Resolver(Paths(source.absolute().parent, env), problems))
+    resolver = Resolver(Paths(source.absolute().parent, env), problems)
+    config = _complete(top, models, _keys(written), resolver, sessions)
     problems.raise_if_any()
     return config.model_copy(update={"source": source})
 
@@ -101,7 +104,13 @@ def model_at(path: Path, config: Config, env: Mapping[str, str]) -> ModelConfig:
     return with_sessions(model, config.sessions)
 
 
-def _complete(top: Config | None, models: dict[str, ModelConfig], ids: tuple[str, ...], resolver: Resolver) -> Config:
+def _complete(
+    top: Config | None,
+    models: dict[str, ModelConfig],
+    ids: tuple[str, ...],
+    resolver: Resolver,
+    sessions: Sessions | None,
+) -> Config:
     """Checks across keys, and resolution. What did not validate is left out: it has been complained about."""
     problems = resolver.problems
     for model in models.values():
@@ -120,7 +129,7 @@ def _complete(top: Config | None, models: dict[str, ModelConfig], ids: tuple[str
         checks.references(top, known, aliases, problems)
     warnings = (*resolver.warnings, *checks.odd_keys(config.keys, known | aliases))
     everyone = resolved | {model.id: model for model in fresh}
-    kept = {name: with_sessions(model, config.sessions) for name, model in everyone.items()}
+    kept = {name: with_sessions(model, sessions or config.sessions) for name, model in everyone.items()}
     return config.model_copy(update={"models": kept, "warnings": warnings})
 
 

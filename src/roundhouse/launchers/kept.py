@@ -121,8 +121,7 @@ class Kept:
         return self._turn
 
     async def retire(self, grace: float) -> None:
-        """Ends the process as soon as no model has its turn in it; it is not kept after that one."""
-        self.stays = False
+        """Ends the process as soon as no model has its turn in it; `stays` is False by now, so none gets another."""
         if self._turn is not None:
             await self._turn.wait_exit()
         await self.close(grace, leave=False)
