@@ -27,7 +27,7 @@ HEAD = """\
 Asked through Roundhouse on {day}, by `make compatibility`: llama.cpp is a real one ({build}) with tiny models; the others are doubles
 made from what the real ones were seen to send ([engines](engines.md#tests-against-real-engines)), which tell what Roundhouse
 does with them, and not what the engine's own sampler, templates or parsers can do: for those, the last group, only llama.cpp's column says much.
-Tool calls of SGLang and vLLM are captured streams of the real ones, the call told twice.
+Tool calls of SGLang and vLLM are captured streams of the real ones, the call told twice, and its end set to `tool_calls` where the capture had reached its limit.
 
 **yes**: asked as the client asks it. **translated**: the client's API is not the engine's; Roundhouse asks it in other words.
 **estimated**: counted by Roundhouse, not the engine. **passed on**: the engine was seen to get it as it is; what it makes of it is its own affair."""

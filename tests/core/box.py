@@ -142,6 +142,11 @@ class Box:
 
     def reloads(self, specs: list[ModelSpec], policy: Policy) -> None:
         """Another configuration. What is not configured any more is remembered, as its engine may live on."""
+        leaving = {
+            number
+            for number, engine in self.engines.items()
+            if engine.draining_since is not None and not engine.for_room and not self.outdated(engine)
+        }
         for spec in specs:
             known = self.fleet.models.get(spec.id)
             if known is None:
@@ -157,11 +162,11 @@ class Box:
         self.configured = {spec.id for spec in specs}
         self.policy = policy
         self.prefetched = None
-        for engine in self.engines.values():
+        for number, engine in self.engines.items():
             if engine.ready_at is None and not engine.stopped and self.outdated(engine):
                 self.idle_since[engine.model] = self.now
-            if engine.draining_since is not None and not engine.for_room and self.specs[engine.model].pinned:
-                engine.unload_asked = True  # it was leaving when it was pinned, and not to make room
+            if number in leaving and self.specs[engine.model].pinned:
+                engine.unload_asked = True  # it was leaving when it was pinned, for neither room nor its settings
         devices = tuple(self.fleet.devices.values())
         self.happens(Reloaded(tuple(specs), devices, policy))
 
